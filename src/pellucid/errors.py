@@ -1,0 +1,63 @@
+"""The errors that Pellucid raises on purpose: each says what was expected, what came, where, and what to do.
+
+    PellucidError
+    ├── InputError (also ValueError)         something given by the caller cannot be used
+    │   ├── TargetError                      the explained scalar is unknown, ambiguous or out of range
+    │   └── FileError                        a file is missing, unreadable, corrupt, hostile, or cannot be written
+    ├── ModelError                           the model cannot be explained as it is
+    │   └── UnknownOpError                   an operation on a live path has no rule
+    └── MissingDependencyError (ImportError) an optional library is needed
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class PellucidError(Exception):
+    """Root of every error raised on purpose."""
+
+
+class InputError(PellucidError, ValueError):
+    """An argument or input cannot be used."""
+
+
+class TargetError(InputError):
+    """The explained scalar is unknown, ambiguous or out of range."""
+
+
+class FileError(InputError):
+    """A file is missing, unreadable, corrupt, hostile, or cannot be written."""
+
+
+class ModelError(PellucidError):
+    """The model cannot be explained as it is."""
+
+
+class UnknownOpError(ModelError):
+    """An operation on a live path has no rule; a silent plain gradient would be wrong."""
+
+
+class MissingDependencyError(PellucidError, ImportError):
+    """An optional library is needed and not installed."""
+
+
+def require(library: str, *, extra: str, caller: str) -> Any:
+    """Import ``library`` or say who needs it and how to install it.
+
+    Args:
+        library: importable name, dots allowed.
+        extra: the extra of this package that brings it.
+        caller: what the user called, named in the error.
+
+    Raises:
+        MissingDependencyError: the library cannot be imported.
+    """
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{caller} needs the library {library!r}, which cannot be imported here ({error}). "
+            f"Install it with: pip install 'pellucid[{extra}]'"
+        ) from error
