@@ -1,0 +1,1 @@
+"""Slow, independent implementations of the papers' formulas, in float64; nothing here imports the library."""
