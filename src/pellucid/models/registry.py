@@ -11,6 +11,10 @@ import torch
 
 from pellucid.errors import FileError, InputError
 from pellucid.models.demo import load_demo
+from pellucid.models.from_python import load_python
+from pellucid.models.from_timm import load_timm
+from pellucid.models.from_torchvision import load_torchvision
+from pellucid.models.from_transformers import load_transformers
 from pellucid.models.labels import read_labels
 from pellucid.models.loaded import LoadedModel
 from pellucid.models.preprocessing import Preprocessing
@@ -18,6 +22,10 @@ from pellucid.models.spec import GRAMMAR, Spec, parse_spec
 
 LOADERS: dict[str, Callable[[Spec], LoadedModel]] = {
     "demo": load_demo,
+    "torchvision": load_torchvision,
+    "timm": load_timm,
+    "hf": load_transformers,
+    "python": load_python,
 }
 WHOLE_MODELS = (".pt", ".pth", ".pt2", ".ts", ".onnx", ".safetensors", ".params")
 

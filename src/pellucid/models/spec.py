@@ -88,5 +88,6 @@ def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False, seed:
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean a, b?)"`` with near matches of ``word``, or nothing."""
     lowered = {choice.lower(): choice for choice in choices}
-    near = [lowered[match] for match in difflib.get_close_matches(word.lower(), lowered, n=4, cutoff=0.6)]
+    near = [choice for lower, choice in lowered.items() if len(word) > 2 and lower.startswith(word.lower())][:4]
+    near = near or [lowered[match] for match in difflib.get_close_matches(word.lower(), lowered, n=4, cutoff=0.6)]
     return f" (did you mean {', '.join(near)}?)" if near else ""

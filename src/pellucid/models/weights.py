@@ -102,7 +102,7 @@ def _read_pickle(path: Path, trust: bool) -> Any:
         if not trust:
             raise FileError(
                 f"{path} is a pickle that would run code when loaded (it names {names}), so it is refused. "
-                "Save the state_dict() alone, best as safetensors; or, if you trust its origin, pass trust=True (--trust)."
+                "Save the state_dict() alone, best as safetensors; or, if you trust it, pass trust=True (--trust)."
             ) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
@@ -173,6 +173,6 @@ def _mismatch(module: nn.Module, state: Mapping[str, Tensor], origin: str) -> st
         if names
     ]
     return (
-        f"{origin} does not fit the model {type(module).__name__} ({'; '.join(parts) or 'its values cannot be copied'}). "
+        f"{origin} does not fit the model {type(module).__name__} ({'; '.join(parts) or 'values cannot be copied'}). "
         "Check that it was saved from this architecture with this number of classes."
     )
