@@ -53,6 +53,15 @@ def write_archive(
             f"the {kind} cannot be saved: {error}. Settings must be made of dicts, lists, text, numbers and None; "
             "tensors must be dense and of a type that safetensors knows."
         ) from error
+    replace_file(path, data)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one step, so that a failure leaves what was there.
+
+    Raises:
+        FileError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex}.part")
     try:
         try:

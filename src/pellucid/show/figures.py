@@ -1,0 +1,139 @@
+"""The pictures of a page as plain values for its templates: data URIs, coloured words, bars, the ledger's rows."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from pellucid.errors import InputError
+from pellucid.show.colours import DEFAULT_MAP, NOT_FINITE, colour_table, colours, hexadecimal, ink
+from pellucid.show.heatmap import overlay, photo_from_input
+from pellucid.show.plot import is_text
+from pellucid.show.values import Scale, Values, lost_lines, sample_values, scale_lines, scale_of
+
+if TYPE_CHECKING:
+    from pellucid.engine.ledger import Ledger
+    from pellucid.explanation import Explanation, Pooling
+
+MOST_BARS = 40
+MOST_LAYERS = 30
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the pictures of a page are drawn; see :func:`pellucid.show.heatmap.heatmap` for the fields."""
+
+    scale: float | None = None
+    pool: Pooling = "sum"
+    smooth: float | None = None
+    block: int = 1
+    cmap: str = DEFAULT_MAP
+
+
+def figure(
+    sample: Explanation, name: str, photo: Image.Image | None, labels: Sequence[str] | None, look: Look
+) -> Fields:
+    """One input of one sample: a picture, words, bars or a strip, with its colour bar and notes.
+
+    What cannot be drawn becomes a figure of kind "none" whose note says why: the rest of the page stays.
+    """
+    try:
+        values = sample_values(sample, input=name, pool=look.pool, smooth=look.smooth, block=look.block)
+        scale = scale_of(look.scale, [values])
+        if values.values.ndim == 2:
+            body = _picture(sample, name, values, scale, photo, look)
+        else:
+            body = _row(sample, name, values, scale, labels, look)
+    except InputError as error:
+        return {"name": name, "kind": "none", "notes": [str(error)]}
+    told = lost_lines(values) if body["kind"] == "bars" else scale_lines(values, scale)
+    notes = [*(["; ".join(values.notes)] if values.notes else []), *told, *body.pop("notes", [])]
+    return {"name": name, "unit": values.unit, "notes": notes, "bar": colour_bar(values, scale, look.cmap), **body}
+
+
+def colour_bar(values: Values, scale: Scale, cmap: str) -> Fields:
+    """A CSS gradient and its labels at -scale, 0 and +scale."""
+    stops = ", ".join(hexadecimal(colour) for colour in colour_table(cmap))
+    ends = values.label(scale.limit)
+    return {"gradient": f"linear-gradient(to right, {stops})", "labels": [f"-{ends}", "0", f"+{ends}"]}
+
+
+def data_uri(picture: Image.Image) -> str:
+    """The picture as PNG inside a link that needs no file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def ledger_rows(ledger: Ledger, cmap: str) -> list[Fields]:
+    """The ledger's lines, each with a bar from zero, all on the scale of the largest."""
+    rows = ledger.rows()
+    shown = [amount if np.isfinite(amount) else 0.0 for _, _, amount, _ in rows]
+    largest = max(map(abs, shown), default=0.0) or 1.0
+    return [
+        {"source": source, "modules": words, "amount": amount, "share": share, **_bar(value / largest, cmap)}
+        for (source, words, amount, share), value in zip(rows, shown, strict=True)
+    ]
+
+
+def layer_rows(ledger: Ledger) -> tuple[list[Fields], int]:
+    """The modules where most relevance ended outside the inputs, and how many more there are."""
+    rows: list[Fields] = [
+        {"module": module or "(model)", "source": source, "amount": amount, "share": ledger.share(amount)}
+        for module, sources in ledger.by_layer.items()
+        for source, amount in sources.items()
+        if source != "input"
+    ]
+    rows.sort(key=lambda row: -abs(row["amount"]) if np.isfinite(row["amount"]) else -np.inf)
+    return rows[:MOST_LAYERS], max(0, len(rows) - MOST_LAYERS)
+
+
+def _picture(
+    sample: Explanation, name: str, values: Values, scale: Scale, photo: Image.Image | None, look: Look
+) -> Fields:
+    notes = []
+    if photo is None:
+        photo = photo_from_input(sample, name, values.values.shape)
+        notes = ["photo made from the input, its contrast stretched"] if photo is not None else []
+    heat = overlay(values.values, photo, scale=scale.limit, cmap=look.cmap)
+    shown = None if photo is None else data_uri(photo.convert("RGB").resize(heat.size, Image.Resampling.LANCZOS))
+    return {"kind": "picture", "heat": data_uri(heat), "photo": shown, "notes": notes}
+
+
+def _row(
+    sample: Explanation, name: str, values: Values, scale: Scale, labels: Sequence[str] | None, look: Look
+) -> Fields:
+    count = len(values.values)
+    if labels is not None and len(labels) != count:
+        raise InputError(f"{len(labels)} labels were given for the {count} values of input {name!r}.")
+    names = list(labels) if labels is not None else [str(place) for place in range(count)]
+    cells: list[Fields] = []
+    for word, value in zip(names, values.values.tolist(), strict=True):
+        colour = colours(value, scale=scale.limit, cmap=look.cmap)
+        cells.append(
+            {"label": word, "value": values.label(value), "background": hexadecimal(colour), "ink": ink(colour)}
+        )
+    if is_text(sample, name):
+        return {"kind": "words", "cells": cells}
+    if count > MOST_BARS:
+        return {"kind": "strip", "cells": cells}
+    for cell, value in zip(cells, values.values.tolist(), strict=True):
+        finite = bool(np.isfinite(value))
+        cell |= _bar(float(np.clip(value / scale.limit, -1, 1)) if finite else 0.0, look.cmap)
+        if not finite:
+            cell |= {"left": 0.0, "width": 100.0, "colour": hexadecimal(NOT_FINITE)}
+    beyond = int((np.abs(values.values) > scale.limit * (1 + 1e-9)).sum())
+    return {"kind": "bars", "cells": cells, "notes": [f"{beyond} bars are cut at the scale"] if beyond else []}
+
+
+def _bar(value: float, cmap: str) -> Fields:
+    """A bar from the middle, for a value of -1 to 1: left edge and width in percent, and the colour of its sign."""
+    colour = colours(np.sign(value) * 0.6, scale=1.0, cmap=cmap)
+    return {"left": 50 + 50 * min(value, 0.0), "width": 50 * abs(value), "colour": hexadecimal(colour)}
