@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -35,11 +35,10 @@ def main_output(output: object) -> tuple[Tensor, str]:
         value = named.get(key)
         if isinstance(value, Tensor) and value.is_floating_point():
             return value, key
-    found = [(path, value) for path, value in _leaves(output, "") if isinstance(value, Tensor)]
-    floating = [(path, value) for path, value in found if value.is_floating_point()]
+    found = list(_tensors(output, "", "output"))
+    floating = [leaf for leaf in found if leaf.tensor.is_floating_point()]
     if len(floating) == 1:
-        path, tensor = floating[0]
-        return tensor, path
+        return floating[0].tensor, floating[0].path
     kind = type(output).__name__
     if not floating:
         there = f"It holds {_listing(found)}" if found else "It holds no tensor at all"
@@ -47,16 +46,21 @@ def main_output(output: object) -> tuple[Tensor, str]:
             f"The model returned a {kind} without a floating-point tensor, so there is no score to explain. {there}. "
             "Explain a module whose output is a tensor, a tuple or a dictionary with scores."
         )
-    path, tensor = floating[-1]
-    access = f"output{path}" if path.startswith("[") else f"output.{path}"
-    if isinstance(output, Mapping) and "." not in path and "[" not in path:
-        access = f"output[{path!r}]"
-    summed = ".flatten(1).sum(1)" if tensor.ndim > 1 else ""
+    last = floating[-1]
+    summed = ".flatten(1).sum(1)" if last.tensor.ndim > 1 else ""
     raise InputError(
         f"The model returned a {kind} with several tensors and none is called 'logits' or 'out', so it is not clear "
         f"which one is explained. There are {_listing(floating)}. Say it with a target that takes the whole output, "
-        f"for example target=pellucid.targets.raw(lambda output: {access}{summed})."
+        f"for example target=pellucid.targets.raw(lambda output: {last.access}{summed})."
     )
+
+
+class _Leaf(NamedTuple):
+    """A tensor inside an output: its path for people, and the expression that reaches it."""
+
+    path: str
+    access: str
+    tensor: Tensor
 
 
 def _fields(output: object) -> Mapping[str, Any]:
@@ -70,19 +74,19 @@ def _fields(output: object) -> Mapping[str, Any]:
     return {}
 
 
-def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    """Everything inside nested containers with its path; other objects (caches, strings) are leaves themselves."""
-    named = _fields(value)
-    if named:
+def _tensors(value: object, path: str, access: str) -> Iterator[_Leaf]:
+    """The tensors inside nested containers; other objects, such as caches, are not looked into."""
+    if isinstance(value, Tensor):
+        yield _Leaf(path, access, value)
+    elif named := _fields(value):
         for key, inner in named.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else key)
+            reach = f"[{key!r}]" if isinstance(value, Mapping) else f".{key}"
+            yield from _tensors(inner, f"{path}.{key}" if path else key, access + reach)
     elif isinstance(value, (tuple, list)):
         for place, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{place}]")
-    else:
-        yield path, value
+            yield from _tensors(inner, f"{path}[{place}]", f"{access}[{place}]")
 
 
-def _listing(found: list[tuple[str, Tensor]]) -> str:
-    shown = [f"{path} {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}" for path, tensor in found]
+def _listing(found: list[_Leaf]) -> str:
+    shown = [f"{leaf.path} {tuple(leaf.tensor.shape)} {str(leaf.tensor.dtype)[6:]}" for leaf in found]
     return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")

@@ -123,7 +123,8 @@ class _Parser:
             quote = self.text[self.place]
             quoted = _QUOTED.match(self.text, self.place)
             if quoted is None:
-                self.fail(f"a closing {quote} for the name that opens here")
+                opened, self.place = self.place + 1, len(self.text)
+                self.fail(f"a {quote} that closes the one at character {opened}")
             self.place = quoted.end()
             name = quoted.group()[1:-1].replace(2 * quote, quote)
             if not name.strip():
@@ -175,11 +176,13 @@ class _Parser:
         before, after = self.text[: self.place], self.text[self.place : self.place + 20]
         found = f"found {after!r}" if after else "the text ends"
         context = f", after {before!r}," if before else ""
-        quote = ""
+        hint = ""
         if is_class(self.text, self.class_names):
             doubled = self.text.replace('"', '""')
-            quote = f' There is a class of that name: quote it, "{doubled}".'
+            hint = f' There is a class of that name: quote it, "{doubled}".'
+        elif after.startswith("*") and re.search(r"\S[-+]\S*$", before):
+            hint = " A sign between terms needs a space before it, else it belongs to the name."
         raise TargetError(
             f"Cannot read the target {self.text!r}: at character {self.place + 1}{context} expected {expected}, but "
-            f"{found}.{quote}"
+            f"{found}.{hint}"
         )

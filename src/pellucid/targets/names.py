@@ -76,8 +76,7 @@ def _near(wanted: str, names: Sequence[str]) -> list[int]:
             spelled.setdefault(spelling, []).append(index)
     close = difflib.get_close_matches(wanted, spelled, n=_SHOWN, cutoff=0.6)
     containing = [spelling for spelling in spelled if f" {wanted} " in f" {spelling} "]
-    ordered = (close + containing) if len(close) >= _SHOWN // 2 else (containing + close)
-    return list(dict.fromkeys(index for spelling in ordered for index in spelled[spelling]))
+    return list(dict.fromkeys(index for spelling in containing + close for index in spelled[spelling]))
 
 
 def _listing(indices: Sequence[int], names: Sequence[str]) -> str:
@@ -91,6 +90,8 @@ def _hint(name: str) -> str:
     """What may have been meant by a name that no class has."""
     if "-" in name or "+" in name:
         return " A sign belongs to the name unless a space stands before it: write 'a - b' for a difference."
+    if name.split()[0].replace(".", "").isdecimal() and " " in name:
+        return " A factor is followed by '*': write '0.5*x'."
     if "." in name:
         return " A unit of a layer is written 'layer:unit', for example 'layer4.1.conv2:12'."
     return ""
