@@ -1,7 +1,7 @@
 """The rules for linear maps as their papers print them: one dense matrix, one message z_ij = a_i w_ij per connection.
 
-Notation: `a` inputs of one sample (I,), `w` matrix (I, J), `b` bias (J,), `r` relevance of the outputs (J,). The bias is
-an extra row of the message table (a = 1), so that what it takes can be read off. Every rule returns
+Notation: `a` inputs of one sample (I,), `w` matrix (I, J), `b` bias (J,), `r` relevance of the outputs (J,). The bias
+is an extra row of the message table (a = 1), so that what it takes can be read off. Every rule returns
 `(relevance (I,), bias's share: float)`.
 
 References: Bach et al. 2015 (0, epsilon, alpha-beta), Montavon et al. 2017 (zB, w2), Montavon et al. 2019 (gamma,
