@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pellucid.data.batch import Batch
-from pellucid.data.reader import read_input
+from pellucid.data.reader import read_data, read_input
 
-__all__ = ["Batch", "read_input"]
+__all__ = ["Batch", "read_data", "read_input"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,8 +22,11 @@ logger = logging.getLogger(__name__)
 # Only these are opened: other formats of Pillow start programs (EPS), fetch, or are seldom tested.
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO", "AVIF")
 EXTENSIONS = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif", ".mpo")
-    + (".ppm", ".pgm", ".pbm", ".pnm")
+    f".{name}"
+    for name in (
+        *("png", "jpg", "jpeg", "jpe", "jfif", "mpo", "webp", "avif"),
+        *("bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"),
+    )
 )
 MOST_PIXELS = 80_000_000  # of one picture; a decoded pixel takes 3 or 4 bytes
 MOST_PHOTOS_PIXELS = 10**9  # of all tensors of one call
@@ -40,22 +43,18 @@ def read_image(path: str | Path) -> Image.Image:
     """
     place = regular_file(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # odd metadata, pixels unharmed
-            picture = Image.open(place, formats=FORMATS)
-            with picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise FileError(
-                        f"{path} has {picture.width} x {picture.height} pixels, over the limit of {MOST_PIXELS:,} "
-                        "(a small file can unpack to all memory). Make it smaller first."
-                    )
-                picture.load()
-                return _upright_rgb(picture, path)
+        with Image.open(place, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise FileError(
+                    f"{path} has {picture.width} x {picture.height} pixels, over the limit of {MOST_PIXELS:,} "
+                    "(a small file can unpack to all memory). Make it smaller first."
+                )
+            picture.load()
+            return _upright_rgb(picture, path)
     except FileError:
         raise
-    except Image.DecompressionBombError as error:
-        raise FileError(f"{path} has more than {MOST_PIXELS:,} pixels, so it is refused. Make it smaller.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise FileError(f"{path} has too many pixels and is refused: {reason(error)}. Make it smaller.") from error
     except UnidentifiedImageError as error:
         raise FileError(
             f"{path} must be a picture ({', '.join(FORMATS)}), but its content is none that can be read. "
@@ -72,11 +71,10 @@ def read_photos(
     names: Sequence[str] | None = None,
     labels: Sequence[str] | None = None,
 ) -> Batch:
-    """Return a batch of the photos in ``paths``; see :func:`images_to_batch`."""
-    opened = (lambda path=path: read_image(path) for path in paths)
-    return images_to_batch(
-        list(opened), names=names or [path.name for path in paths], preprocessing=preprocessing, labels=labels
-    )
+    """Return a batch of the photos in ``paths``, by default named as the files; see :func:`images_to_batch`."""
+    pictures = [functools.partial(read_image, path) for path in paths]
+    chosen = names or [path.name for path in paths]
+    return images_to_batch(pictures, names=chosen, preprocessing=preprocessing, labels=labels)
 
 
 def images_to_batch(

@@ -103,7 +103,7 @@ def _model_class(transformers: Any, config: Any, spec: Spec) -> Any:
     found = getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ModelError(
-            f"{spec.text!r}: transformers {transformers.__version__} has no model class {name!r}, which config.json names. "
+            f"{spec.text!r}: transformers {transformers.__version__} has no model class {name!r} of config.json. "
             "Install a version that has it."
         )
     return found
@@ -136,7 +136,7 @@ def _failure(spec: Spec, folder: Path | None, error: Exception) -> InputError | 
     if folder is not None:
         return FileError(f"{spec.text!r}: the model in {folder} could not be loaded: {type(error).__name__}: {text}.")
     return ModelError(
-        f"{spec.text!r}: there is no folder {spec.name!r}, and as a name on the hub it could not be loaded: {text}. Name "
+        f"{spec.text!r}: there is no folder {spec.name!r}, and as a name on the hub it cannot be loaded: {text}. Name "
         "a folder with config.json and weights, or load it once where there is a network."
     )
 
