@@ -1,0 +1,224 @@
+"""One run of ``pellucid explain``: sample after sample to files, what is done kept whatever happens next."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pellucid.cli.files import Folder
+from pellucid.cli.prediction import Guess, predict
+from pellucid.cli.printing import complain, console, error_console, printable, table
+from pellucid.cli.samples import Sample, samples
+from pellucid.errors import FileError
+
+if TYPE_CHECKING:
+    from pellucid.data import Batch
+    from pellucid.explanation import Explanation
+    from pellucid.models import LoadedModel
+
+MOST_ROWS = 10
+MOST_SHOWN = 100
+"""Samples in the report: each brings a picture, and a page of thousands opens nowhere."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """One explained sample: what was said about it and where its files are."""
+
+    name: str
+    guesses: tuple[tuple[Guess, ...], ...]
+    summaries: tuple[Mapping[str, object], ...]
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "input": self.name,
+            "predictions": [[guess.to_dict() for guess in row] for row in self.guesses],
+            "explanations": list(self.summaries),
+            "files": [str(path) for path in self.files],
+        }
+
+
+@dataclass
+class Job:
+    """Explains samples one by one; each gets a picture, a saved explanation and a section of the report.
+
+    Args:
+        folder: for the files; made if missing.
+        choices: the options of :func:`pellucid.explain` that the user gave.
+        scale: relevance at the ends of the colour scale, the same for all pictures; None: each picture its own.
+        cmap: colour map; None: the library's.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
+
+    folder: Path
+    choices: Mapping[str, Any]
+    scale: float | None = None
+    cmap: str | None = None
+    done: list[Done] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    total: int = 0
+
+    def __post_init__(self) -> None:
+        self._folder = Folder(self.folder)
+        self._report_name = f"{self._folder.name('report')}.html"
+        self._shown: list[tuple[Batch, tuple[tuple[Guess, ...], ...], Explanation]] = []
+        look = {"scale": self.scale, "cmap": self.cmap}
+        self._look: dict[str, Any] = {name: value for name, value in look.items() if value is not None}
+
+    @property
+    def report(self) -> Path:
+        """The report of all samples done."""
+        return self.folder / self._report_name
+
+    def run(self, loaded: LoadedModel, place: str, *, quiet: bool) -> bool:
+        """Explain everything at ``place``; the report is written at the end, also at an early one.
+
+        A file of a folder that cannot be read is noted in ``failures`` and passed over.
+
+        Args:
+            loaded: the model.
+            place: a file, a folder of photos or a name.
+            quiet: print nothing on stdout.
+
+        Returns:
+            False if Ctrl-C ended it early.
+
+        Raises:
+            FileError: the only input cannot be read.
+            PellucidError: as :func:`pellucid.explain`.
+        """
+        todo = samples(place, preprocessing=loaded.preprocessing)
+        self.total = len(todo)
+        try:
+            with _progress(self.total) as advance:
+                for sample in todo:
+                    self._one(loaded, sample, quiet=quiet)
+                    advance()
+        except KeyboardInterrupt:
+            return False
+        finally:
+            if self.done:
+                self._write_report(loaded)
+        return True
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything done, for JSON."""
+        return {
+            "inputs": [done.to_dict() for done in self.done],
+            "failures": list(self.failures),
+            "report": str(self.report),
+        }
+
+    def _one(self, loaded: LoadedModel, sample: Sample, *, quiet: bool) -> None:
+        import pellucid
+
+        try:
+            batch = sample.read()
+        except FileError as error:
+            if self.total == 1:
+                raise
+            self.failures.append(str(error))
+            complain(f"{error} Passed over.", kind="warning")
+            return
+        guesses = predict(loaded, batch.x)
+        result = pellucid.explain(loaded, batch.x, **self.choices)
+        explanations = result if isinstance(result, list) else [result]
+        files = tuple(path for explanation in explanations for path in self._write(sample, batch, explanation))
+        done = Done(sample.name, guesses, tuple(explanation.to_dict() for explanation in explanations), files)
+        self.done.append(done)
+        if len(self._shown) < MOST_SHOWN:
+            self._shown.extend((batch, guesses, explanation) for explanation in explanations)
+        if not quiet:
+            _print(batch, done, explanations)
+
+    def _write(self, sample: Sample, batch: Batch, explanation: Explanation) -> list[Path]:
+        """The picture of a photo, and the explanation itself."""
+        from pellucid.archive import replace_file
+        from pellucid.show.heatmap import heatmap
+
+        words = [sample.name if batch.kind != "image" else Path(sample.name).stem]
+        if "targets" in self.choices:
+            words.append(explanation.target[0])
+        stem = self._folder.name("-".join(words))
+        files = []
+        if batch.displays is not None and len(batch) == 1:
+            picture = heatmap(explanation, photo=batch.displays[0], **self._look)
+            content = io.BytesIO()
+            picture.save(content, format="PNG")
+            files.append(self.folder / f"{stem}.png")
+            replace_file(files[-1], content.getvalue())
+        files.append(self.folder / f"{stem}.pellucid")
+        explanation.save(files[-1])
+        return files
+
+    def _write_report(self, loaded: LoadedModel) -> None:
+        from pellucid.show.html import report
+
+        names = [name for batch, _, _ in self._shown for name in batch.names]
+        images = [image for batch, _, _ in self._shown for image in batch.displays or [None] * len(batch)]
+        predictions = [
+            [(guess.name, guess.probability) for guess in row]
+            for batch, guesses, _ in self._shown
+            for row in guesses or [()] * len(batch)
+        ]
+        more = f" (the first {MOST_SHOWN} of {len(self.done)})" if len(self.done) > MOST_SHOWN else ""
+        report(
+            [explanation for _, _, explanation in self._shown],
+            self.report,
+            names=names,
+            images=images,
+            predictions=predictions,
+            title=f"What {loaded.source} says{more}",
+            limit=MOST_SHOWN,
+            **self._look,
+        )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """A bar with the time left on stderr, where there are several samples and somebody to see it; yields the step."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = error_console()
+    columns = (
+        TextColumn("Explaining"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("time left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen, disable=total < 2 or not screen.is_terminal, transient=True) as progress:
+        task = progress.add_task("", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _print(batch: Batch, done: Done, explanations: Sequence[Explanation]) -> None:
+    out = console()
+    out.rule(printable(done.name), align="left")
+    if len(batch) == 1 and done.guesses:
+        rows = [(guess.name, str(guess.index), f"{100 * guess.probability:.2f} %") for guess in done.guesses[0]]
+        out.print(table("Prediction", ("class", "index", "probability"), rows, right=("index", "probability")))
+    for explanation in explanations:
+        composite = explanation.settings.get("composite")
+        out.print(f"Method: {explanation.method}{f' with composite {composite}' if composite else ''}", soft_wrap=True)
+        for number, (label, value) in enumerate(zip(explanation.target, explanation.output.tolist(), strict=True)):
+            if number == MOST_ROWS:
+                out.print(f"... and {len(explanation) - MOST_ROWS} samples more")
+                break
+            sample = "" if len(explanation) == 1 else f" of {batch.names[number]}"
+            out.print(printable(f"Explained scalar{sample}: {label} = {value:.6g}"), soft_wrap=True)
+        if explanation.ledger is not None:
+            out.print("Ledger: where it came from", style="bold")
+            out.print(str(explanation.ledger), soft_wrap=True)
+        for warning in explanation.warnings:
+            complain(warning, kind="warning")
+    for path in done.files:
+        out.print(f"Wrote {path}", soft_wrap=True)

@@ -1,0 +1,123 @@
+"""The other commands, help, version, and the options' parsers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from pellucid import __version__
+from pellucid.cli import app, catalogue
+from pellucid.cli.options import parse_dtype, parse_keep, parse_memory
+from pellucid.errors import InputError
+from tests.cli.conftest import MODEL, Ran
+
+Run = Callable[..., Ran]
+
+
+def test_version(pellucid: Run) -> None:
+    assert pellucid("--version") == (0, f"pellucid {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", ["", "explain", "check", "rules", "composites"])
+def test_help_names_every_option(command: str) -> None:
+    ran = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "120", "NO_COLOR": "1"})
+    assert ran.exit_code == 0
+    assert "Usage: " in ran.output
+    for option in {"explain": ["--target", "--keep", "--json", "--scale"], "": ["--version"]}.get(command, []):
+        assert option in ran.output
+
+
+def test_no_command_shows_the_help(pellucid: Run) -> None:
+    ran = pellucid()
+    assert ran.code == 2
+    assert "explain" in ran.out
+    assert ran.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("expalin", "demo", "demo"), "explain"),
+        (("explain", "demo"), "INPUT"),
+        (("explain", "demo", "demo", "--sedd", "1"), "--seed"),
+        (("explain", "demo", "demo", "--seed", "one"), "--seed"),
+        (("rules", "more"), "more"),
+    ],
+)
+def test_bad_use_is_one_line(pellucid: Run, words: tuple[str, ...], hint: str) -> None:
+    ran = pellucid(*words)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert ran.err.count("\n") == 1
+    assert hint in ran.err
+
+
+def test_rules_lists_every_rule(pellucid: Run) -> None:
+    ran = pellucid("rules", "--json")
+    rules = {rule["name"]: rule for rule in json.loads(ran.out)["rules"]}
+    assert {"Epsilon", "Gamma", "AlphaBeta", "ZPlus", "Box", "Flat", "Pass", "Half", "Gate"} <= set(rules)
+    assert "epsilon=1e-06" in rules["Epsilon"]["parameters"]
+    assert all(rule["summary"] for rule in rules.values())
+    table = pellucid("rules").out
+    assert all(name in table for name in rules)
+
+
+def test_composites_lists_every_composite(pellucid: Run) -> None:
+    document = json.loads(pellucid("composites", "--json").out)
+    names = [composite["name"] for composite in document["composites"]]
+    assert names[0] == "auto"
+    assert {"epsilon", "epsilon-plus", "attn-lrp", "cp-lrp", "deep-taylor"} <= set(names)
+    table = pellucid("composites").out
+    assert all(name in table for name in names)
+    assert all(composite["summary"] for composite in document["composites"])
+    assert len(names) == len(catalogue.composite_tables())
+
+
+def test_check_shows_operations_and_their_rules(pellucid: Run, place: Path) -> None:
+    ran = pellucid("check", MODEL[0], "photos", *MODEL[1:])
+    assert ran.code == 0, ran.err
+    assert "convolution" in ran.out
+    document = json.loads(pellucid("check", MODEL[0], "photos", *MODEL[1:], "--json").out)
+    assert not document["unknown"]
+
+
+def test_check_of_an_unknown_operation_names_it_and_ends_with_1(pellucid: Run, place: Path) -> None:
+    ran = pellucid("check", "python:tiny:Strange", "photos", *MODEL[1:])
+    assert ran.code == 1
+    assert "Curious" in ran.out
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("100", 100), ("2kB", 2000), ("500MB", 500_000_000), ("2GiB", 2**31), ("1.5 ki", 1536), ("3T", 3 * 10**12)],
+)
+def test_memory_sizes(text: str, size: int) -> None:
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "much", "2 XB", "1i"])
+def test_memory_refuses(text: str) -> None:
+    with pytest.raises(InputError, match="--memory"):
+        parse_memory(text)
+
+
+def test_keep_collects_units_by_layer() -> None:
+    assert parse_keep(["layer3=1,2", "a=b=5", "layer3= 7"]) == {"layer3": [1, 2, 7], "a=b": [5]}
+    assert parse_keep([]) is None
+
+
+@pytest.mark.parametrize("spec", ["layer3", "=1", "layer3=", "layer3=a", "layer3=1,,2", "layer3=-1"])
+def test_keep_refuses(spec: str) -> None:
+    with pytest.raises(InputError, match="LAYER=UNIT"):
+        parse_keep([spec])
+
+
+def test_dtype() -> None:
+    assert parse_dtype("bfloat16") is torch.bfloat16
+    assert parse_dtype(None) is None

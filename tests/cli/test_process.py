@@ -1,0 +1,82 @@
+"""The command as the system sees it: a real process, its exit code, signals and closed pipes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pellucid import __version__
+from tests.cli.conftest import MODEL
+
+COMMAND = [sys.executable, "-m", "pellucid"]
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+
+
+def test_version_and_script() -> None:
+    assert run("--version").stdout == f"pellucid {__version__}\n"
+    script = Path(sys.executable).with_name("pellucid")
+    if script.exists():
+        done = subprocess.run([script, "--version"], capture_output=True, text=True, timeout=120)
+        assert done.stdout == f"pellucid {__version__}\n"
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "explain --help", "explain nowhere"])
+def test_answers_that_need_no_torch_do_not_load_it(words: str) -> None:
+    program = (
+        "import sys\nfrom pellucid.cli import main\n"
+        f"try:\n    main({words.split()!r})\nexcept SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120).returncode == 0
+
+
+def test_bad_input_ends_with_2_and_no_traceback(place: Path) -> None:
+    done = run("explain", MODEL[0], "nothing.png", *MODEL[1:], cwd=place)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_sigint_keeps_what_is_done_and_ends_with_130(place: Path) -> None:
+    words = ["explain", "python:tiny:Slow", "photos", *MODEL[1:], "--output", "o"]
+    process = subprocess.Popen(
+        [*COMMAND, *words], cwd=place, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    first = place / "o" / "photo0.pellucid"
+    deadline = time.monotonic() + 90
+    while not first.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "are done and kept in" in err
+    assert "Traceback" not in err
+    assert (place / "o" / "report.html").is_file()
+    assert not list((place / "o").glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes are those of POSIX")
+def test_a_reader_that_leaves_early_is_no_traceback() -> None:
+    process = subprocess.Popen([*COMMAND, "rules"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    err = process.stderr.read() if process.stderr else ""
+    assert process.wait(timeout=120) == 1
+    assert err == ""
+
+
+def test_unwritable_output_ends_with_2(place: Path) -> None:
+    done = run("explain", MODEL[0], "photos", *MODEL[1:], "--output", "labels.txt/inside", cwd=place)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "--output" in done.stderr
