@@ -44,7 +44,7 @@ def test_llama_without_scores_conserves() -> None:
 
 
 def test_attention_by_hand() -> None:
-    """One query, two keys, scalars, p = softmax(1, 2): the value's density is p / 2, that of keys and query a quarter."""
+    """One query, two keys, p = softmax(1, 2): the value gets density p / 2, keys and query a quarter."""
     q = torch.tensor([[[[1.0]]]], dtype=torch.float64, requires_grad=True)
     k = torch.tensor([[[[1.0], [2.0]]]], dtype=torch.float64, requires_grad=True)
     v = torch.tensor([[[[3.0], [5.0]]]], dtype=torch.float64, requires_grad=True)
