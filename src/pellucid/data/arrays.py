@@ -112,8 +112,8 @@ def _read_array(file: IO[bytes], size: int, origin: str) -> np.ndarray[Any, Any]
         raise FileError(f"{origin} must hold samples along its first axis, but declares the shape {shape} of {dtype}.")
     if needed > MOST_BYTES or start + needed > size:
         raise FileError(
-            f"{origin} declares {shape} of {dtype}, {needed:,} bytes, but the file holds {max(0, size - start):,} after "
-            f"its header (and at most {MOST_BYTES:,} are read). It is truncated or forged."
+            f"{origin} declares {shape} of {dtype}, {needed:,} bytes, but {max(0, size - start):,} follow "
+            f"its header (at most {MOST_BYTES:,} are read). It is truncated or forged."
         )
     data = file.read(needed)
     if len(data) != needed:

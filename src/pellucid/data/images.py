@@ -20,7 +20,7 @@ from pellucid.models.preprocessing import Preprocessing
 logger = logging.getLogger(__name__)
 
 # Only these are opened: other formats of Pillow start programs (EPS), fetch, or are seldom tested.
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "MPO", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 EXTENSIONS = frozenset(
     f".{name}"
     for name in (
@@ -42,8 +42,9 @@ def read_image(path: str | Path) -> Image.Image:
         FileError: missing, empty, truncated or corrupt, no picture, or over 80 million pixels.
     """
     place = regular_file(path)
+    Image.init()  # fills Image.OPEN; an older Pillow lacks some formats
     try:
-        with Image.open(place, formats=FORMATS) as picture:
+        with Image.open(place, formats=[name for name in FORMATS if name in Image.OPEN]) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise FileError(
                     f"{path} has {picture.width} x {picture.height} pixels, over the limit of {MOST_PIXELS:,} "

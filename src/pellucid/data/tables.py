@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +34,16 @@ def read_csv(path: str | Path, *, label: str | None = None) -> Batch:
     """
     place = regular_file(path)
     pandas = require("pandas", extra="tables", caller=f"reading {place.name}")
+    separator = "\t" if place.suffix.lower() == ".tsv" else ","
     try:
-        separator = "\t" if place.suffix.lower() == ".tsv" else ","
+        _refuse_longer_rows(place, separator)
         table = pandas.read_csv(place, sep=separator, compression=None, low_memory=False)
+    except FileError:
+        raise
     except Exception as error:  # the parser raises nearly every kind on what is no table
         raise FileError(
             f"{path} must be a table in UTF-8 with a header line, but cannot be read: {reason(error)}."
         ) from error
-    if not isinstance(table.index, pandas.RangeIndex):  # what pandas makes of rows that are longer than the header
-        raise FileError(f"{path}: its rows hold more cells than the header line names columns ({table.shape[1]}).")
     if table.shape[1] > 1 and table.columns[0] == "Unnamed: 0":
         table = table.set_index("Unnamed: 0")
     return _batch(table, path, label)
@@ -68,6 +71,14 @@ def read_parquet(path: str | Path, *, label: str | None = None) -> Batch:
     except Exception as error:  # as above
         raise FileError(f"{path} is no parquet file or a damaged one: {reason(error)[:300]}.") from error
     return _batch(table, path, label)
+
+
+def _refuse_longer_rows(path: Path, separator: str) -> None:
+    """Refuse a first row with more cells than the header, whose first column pandas would silently take for an index."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        first = list(itertools.islice((row for row in csv.reader(file, delimiter=separator) if row), 2))
+    if len(first) == 2 and len(first[1]) > len(first[0]):
+        raise FileError(f"{path}: its rows hold {len(first[1])} cells, but the header names {len(first[0])} columns.")
 
 
 def _batch(table: Any, path: str | Path, label: str | None) -> Batch:
