@@ -48,7 +48,7 @@ def write_archive(
         data = safetensors.torch.save(
             plain, {"format": "pellucid", "format_version": str(FORMAT_VERSION), "json": text}
         )
-    except (TypeError, ValueError, KeyError, SafetensorError) as error:
+    except (TypeError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"the {kind} cannot be saved: {error}. Settings must be made of dicts, lists, text, numbers and None; "
             "tensors must be dense and of a type that safetensors knows."

@@ -99,13 +99,12 @@ class Explanation:
         """
         size = len(self)
         if isinstance(index, slice):
-            part = index
+            part = list(range(size))[index]
         else:
             if not -size <= index < size:
                 raise IndexError(f"sample {index} of an explanation of {size} samples")
-            index %= size
-            part = slice(index, index + 1)
-        if part.indices(size) == (0, size, 1):
+            part = [index % size]
+        if part == list(range(size)):
             return self
 
         for name, tensor in self.named().items():
@@ -127,7 +126,7 @@ class Explanation:
             self,
             relevance=map_tensors(take, self.relevance),
             output=self.output[part],
-            target=self.target[part],
+            target=tuple(self.target[place] for place in part),
             warnings=self.warnings + notes,
             input=map_tensors(take, self.input),
             ledger=None,

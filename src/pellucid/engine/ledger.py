@@ -145,8 +145,10 @@ class Ledger:
 
     def __str__(self) -> str:
         cells = [("source", "modules", "amount", "share")]
-        cells += [(source, words, _number(amount), _percent(share)) for source, words, amount, share in self.rows()]
-        cells.append(("output", "", _number(self.total), _percent(self.share(self.total))))
+        cells += [
+            (source, words, number_text(amount), share_text(share)) for source, words, amount, share in self.rows()
+        ]
+        cells.append(("output", "", number_text(self.total), share_text(self.share(self.total))))
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in cells
@@ -199,7 +201,8 @@ def _in_words(modules: list[str], *, width: int = 44) -> str:
     return head + (names[0] if len(names[0]) <= room else "..." + names[0][-(room - 3) :])
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """An amount for a column: four decimals, an exponent where they would not do."""
     if not math.isfinite(value):
         return str(value)
     if value == 0:
@@ -207,7 +210,8 @@ def _number(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1e6 else f"{value:.3e}"
 
 
-def _percent(share: float) -> str:
+def share_text(share: float) -> str:
+    """A share of the output in percent; "-" where there is none."""
     if math.isnan(share):
         return "-"
     if share and abs(share) < 5e-5:

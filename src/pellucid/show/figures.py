@@ -11,30 +11,52 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from pellucid.engine.ledger import Ledger, number_text, share_text
 from pellucid.errors import InputError
-from pellucid.show.colours import DEFAULT_MAP, NOT_FINITE, colour_table, colours, hexadecimal, ink
+from pellucid.show.colours import DEFAULT_MAP, NOT_FINITE, check_scale, colour_table, colours, hexadecimal, ink
 from pellucid.show.heatmap import overlay, photo_from_input
-from pellucid.show.plot import is_text
-from pellucid.show.values import Scale, Values, lost_lines, sample_values, scale_lines, scale_of
+from pellucid.show.values import (
+    CHANNELS,
+    Scale,
+    Values,
+    check_display,
+    is_text,
+    lost_lines,
+    sample_values,
+    scale_lines,
+    scale_of,
+)
 
 if TYPE_CHECKING:
-    from pellucid.engine.ledger import Ledger
     from pellucid.explanation import Explanation, Pooling
 
 MOST_BARS = 40
+MOST_STEPS = 1600
 MOST_LAYERS = 30
 Fields = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Look:
-    """How the pictures of a page are drawn; see :func:`pellucid.show.heatmap.heatmap` for the fields."""
+    """How the pictures of a page are drawn; see :func:`pellucid.show.heatmap.heatmap` for the fields.
+
+    Raises:
+        InputError: a field cannot be used.
+    """
 
     scale: float | None = None
     pool: Pooling = "sum"
     smooth: float | None = None
     block: int = 1
     cmap: str = DEFAULT_MAP
+
+    def __post_init__(self) -> None:
+        colour_table(self.cmap)
+        check_display(self.smooth, self.block)
+        if self.scale is not None:
+            check_scale(self.scale)
+        if self.pool not in CHANNELS:
+            raise InputError(f"pool must be one of {', '.join(map(repr, CHANNELS))}; got {self.pool!r}.")
 
 
 def figure(
@@ -46,6 +68,9 @@ def figure(
     """
     try:
         values = sample_values(sample, input=name, pool=look.pool, smooth=look.smooth, block=look.block)
+        if values.values.ndim == 1 and not is_text(sample, name):
+            labels = labels if len(values.values) <= MOST_BARS else None
+            values = binned(values, MOST_STEPS)
         scale = scale_of(look.scale, [values])
         if values.values.ndim == 2:
             body = _picture(sample, name, values, scale, photo, look)
@@ -78,21 +103,31 @@ def ledger_rows(ledger: Ledger, cmap: str) -> list[Fields]:
     shown = [amount if np.isfinite(amount) else 0.0 for _, _, amount, _ in rows]
     largest = max(map(abs, shown), default=0.0) or 1.0
     return [
-        {"source": source, "modules": words, "amount": amount, "share": share, **_bar(value / largest, cmap)}
+        {
+            "source": source,
+            "modules": words,
+            "amount": number_text(amount),
+            "share": share_text(share),
+            **_bar(value / largest, cmap),
+        }
         for (source, words, amount, share), value in zip(rows, shown, strict=True)
     ]
 
 
 def layer_rows(ledger: Ledger) -> tuple[list[Fields], int]:
     """The modules where most relevance ended outside the inputs, and how many more there are."""
-    rows: list[Fields] = [
-        {"module": module or "(model)", "source": source, "amount": amount, "share": ledger.share(amount)}
+    ends = [
+        (module or "(model)", source, amount)
         for module, sources in ledger.by_layer.items()
         for source, amount in sources.items()
         if source != "input"
     ]
-    rows.sort(key=lambda row: -abs(row["amount"]) if np.isfinite(row["amount"]) else -np.inf)
-    return rows[:MOST_LAYERS], max(0, len(rows) - MOST_LAYERS)
+    ends.sort(key=lambda end: -abs(end[2]) if np.isfinite(end[2]) else -np.inf)
+    rows = [
+        {"module": module, "source": source, "amount": number_text(amount), "share": share_text(ledger.share(amount))}
+        for module, source, amount in ends[:MOST_LAYERS]
+    ]
+    return rows, len(ends) - len(rows)
 
 
 def _picture(
@@ -111,8 +146,14 @@ def _row(
     sample: Explanation, name: str, values: Values, scale: Scale, labels: Sequence[str] | None, look: Look
 ) -> Fields:
     count = len(values.values)
+    if labels is not None and len(labels) != count and len(sample.named()) > 1:
+        # The labels belong to another of the inputs.
+        labels = None
     if labels is not None and len(labels) != count:
         raise InputError(f"{len(labels)} labels were given for the {count} values of input {name!r}.")
+    if count > MOST_BARS and not is_text(sample, name):
+        pixels = colours(values.values[None], scale=scale.limit, cmap=look.cmap)
+        return {"kind": "strip", "strip": data_uri(Image.fromarray(pixels))}
     names = list(labels) if labels is not None else [str(place) for place in range(count)]
     cells: list[Fields] = []
     for word, value in zip(names, values.values.tolist(), strict=True):
@@ -122,8 +163,6 @@ def _row(
         )
     if is_text(sample, name):
         return {"kind": "words", "cells": cells}
-    if count > MOST_BARS:
-        return {"kind": "strip", "cells": cells}
     for cell, value in zip(cells, values.values.tolist(), strict=True):
         finite = bool(np.isfinite(value))
         cell |= _bar(float(np.clip(value / scale.limit, -1, 1)) if finite else 0.0, look.cmap)

@@ -121,11 +121,16 @@ def scalar_line(sample: Explanation) -> str:
 def method_line(sample: Explanation) -> str:
     """ "lrp (epsilon-plus); the relevance sums to 98.2 % of the output"."""
     composite = sample.settings.get("composite")
-    text = f"{sample.method} ({composite})" if composite else sample.method
+    method = f"{sample.method} ({composite})" if composite else sample.method
+    return "; ".join(filter(None, [method, share_line(sample)]))
+
+
+def share_line(sample: Explanation) -> str:
+    """ "the relevance sums to 98.2 % of the output"; empty where relevance is no part of the output."""
     share = float(sample.share[0])
-    if "unit" not in sample.settings and np.isfinite(share):
-        text += f"; the relevance sums to {digits(100 * share)} % of the output"
-    return text
+    if "unit" in sample.settings or not np.isfinite(share):
+        return ""
+    return f"the relevance sums to {digits(100 * share)} % of the output"
 
 
 def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -6,7 +6,6 @@ No script, no link, no font from elsewhere; everything that comes from outside i
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ import torch
 from PIL import Image
 
 from pellucid.archive import replace_file
+from pellucid.engine.ledger import number_text
 from pellucid.errors import InputError
-from pellucid.show.colours import DEFAULT_MAP, colour_table
+from pellucid.show.colours import DEFAULT_MAP
 from pellucid.show.figures import Fields, Look, figure, layer_rows, ledger_rows
-from pellucid.show.heatmap import method_line
+from pellucid.show.heatmap import share_line
 from pellucid.show.values import digits
 
 if TYPE_CHECKING:
@@ -120,7 +120,6 @@ def _views(
     labels: Sequence[Sequence[str] | None] | None,
     predictions: Sequence[Sequence[tuple[str, float]]] | None,
 ) -> list[Fields]:
-    colour_table(look.cmap)
     if limit < 0:
         raise InputError(f"limit, the number of samples drawn, must be at least 0; got {limit}.")
     sizes = [len(explanation) for explanation in explanations]
@@ -139,7 +138,7 @@ def _views(
                     "name": all_names[here],
                     "target": sample.target[0],
                     "output": float(sample.output[0]),
-                    "line": method_line(sample),
+                    "line": share_line(sample),
                     "figures": [
                         figure(sample, name, all_images[here], all_labels[here], look) for name in sample.named()
                     ],
@@ -160,7 +159,8 @@ def _view(explanation: Explanation, samples: list[Fields], look: Look) -> Fields
         "composite": explanation.settings.get("composite"),
         "samples": samples,
         "size": len(explanation),
-        "ledger": ledger,
+        "closed": ledger is not None and ledger.closed(),
+        "total": number_text(ledger.total) if ledger is not None else "",
         "ledger_rows": ledger_rows(ledger, look.cmap) if ledger is not None else [],
         "layers": layers,
         "more_layers": more,
@@ -195,10 +195,8 @@ def _versions() -> str:
     return f"Pellucid {__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}"
 
 
-def _percent(value: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return f"{digits(100 * value)} %"
+def _probability(value: float) -> str:
+    return f"{100 * value:.1f} %"
 
 
 @cache
@@ -210,6 +208,6 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters: dict[str, Any] = {"digits": digits, "percent": _percent}
+    filters: dict[str, Any] = {"digits": digits, "probability": _probability}
     environment.filters.update(filters)
     return environment

@@ -10,8 +10,7 @@ import numpy as np
 from pellucid.errors import InputError, require
 from pellucid.show.colours import DEFAULT_MAP, Array, colour_table, colours, hexadecimal, ink
 from pellucid.show.heatmap import overlay, photo_from_input, scalar_line
-from pellucid.show.values import Scale, Values, choose_input, lost_lines, sample_values, scale_lines, scale_of
-from pellucid.structures import named_tensors
+from pellucid.show.values import Scale, Values, choose_input, is_text, lost_lines, sample_values, scale_lines, scale_of
 
 if TYPE_CHECKING:
     from pellucid.explanation import Explanation, Pooling
@@ -107,16 +106,9 @@ def _kind(
         if kind not in ("words", "bars", "line"):
             raise InputError(f"kind must be 'words', 'bars' or 'line' for relevance of one row; got {kind!r}.")
         return kind
-    if labels is not None and is_text(sample, input):
+    if labels is not None and is_text(sample, choose_input(sample, input)):
         return "words"
     return "bars" if len(values.values) <= MOST_BARS else "line"
-
-
-def is_text(sample: Explanation, input: str | int | None = None) -> bool:
-    """Whether the drawn input is a sequence of token ids or of embeddings, as far as the explanation tells."""
-    name = choose_input(sample, input)
-    held = named_tensors(sample.input).get(name)
-    return (held is not None and not held.is_floating_point()) or sample.named()[name].ndim == 3
 
 
 def _colour_bar(axis: Any, values: Values, scale: Scale, cmap: str) -> None:

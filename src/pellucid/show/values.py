@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from pellucid.errors import InputError
 from pellucid.show.colours import Array, check_scale
-from pellucid.structures import as_float
+from pellucid.structures import as_float, named_tensors
 
 if TYPE_CHECKING:
     from pellucid.explanation import Explanation, Pooling
@@ -102,7 +102,7 @@ def sample_values(
             f"relevance of shape {tuple(before.shape)} of input {name!r} cannot be drawn. Draw one that is, with its "
             "batch dimension, a picture, a volume, a sequence or a row of features."
         )
-    place = "per pixel" if values.ndim == 2 else "per position" if before.ndim == 3 else "per value"
+    place = "per pixel" if values.ndim == 2 else "per token" if is_text(sample, name) else "per value"
     if values.ndim == 2:
         values, spread = _for_display(values, smooth=smooth, block=block)
         notes += spread
@@ -114,6 +114,17 @@ def sample_values(
         return Values(values, f"relevance {place} (the output is {output:g})", False, tuple(notes))
     whole = "the output" if output > 0 else "the output's magnitude"
     return Values(values / abs(output), f"share of {whole} {place}", True, tuple(notes))
+
+
+def binned(values: Values, most: int) -> Values:
+    """At most ``most`` values of a row: neighbours are summed where there are more, and the unit and notes say so."""
+    row = values.values
+    width = -(-len(row) // most)
+    if width == 1:
+        return values
+    sums = np.pad(row, (0, -len(row) % width)).reshape(-1, width).sum(1)
+    unit = values.unit.replace("per value", f"per {width} values")
+    return replace(values, values=sums, unit=unit, notes=(*values.notes, f"summed over {width} neighbours"))
 
 
 def choose_input(explanation: Explanation, name: str | int | None) -> str:
@@ -133,6 +144,12 @@ def choose_input(explanation: Explanation, name: str | int | None) -> str:
         if len(choice) == 1:
             return choice[0]
     raise InputError(f"several inputs were explained; name the one to draw with input=: {listed}.")
+
+
+def is_text(sample: Explanation, name: str) -> bool:
+    """Whether an input is a sequence of token ids or of embeddings, as far as the explanation tells."""
+    held = named_tensors(sample.input).get(name)
+    return (held is not None and not held.is_floating_point()) or sample.named()[name].ndim == 3
 
 
 def robust_scale(drawn: Iterable[Values]) -> Scale:
@@ -177,6 +194,18 @@ def shared_scale(explanations: Iterable[Explanation], **options: object) -> floa
     return robust_scale(drawn).limit
 
 
+def check_display(smooth: float | None, block: int) -> None:
+    """Refuse what pictures cannot be smoothed or summed by.
+
+    Raises:
+        InputError: ``smooth`` is negative or not finite, or ``block`` is no whole number from 1.
+    """
+    if not (smooth is None or (smooth >= 0 and math.isfinite(smooth))):
+        raise InputError(f"smooth must be a number of pixels, at least 0; got {smooth!r}.")
+    if not (isinstance(block, int) and block >= 1):
+        raise InputError(f"block must be a whole number of pixels from 1; got {block!r}.")
+
+
 def scale_lines(values: Values, scale: Scale) -> list[str]:
     """What the colours mean: the full colour and its reason, what lies beyond, what is not finite."""
     finite = values.values[np.isfinite(values.values)]
@@ -202,10 +231,9 @@ def digits(value: float) -> str:
 
 def _for_display(values: Array, *, smooth: float | None, block: int) -> tuple[Array, list[str]]:
     """Blocks summed, then smoothed with the total kept; what is not finite stays so and spreads to nobody."""
+    check_display(smooth, block)
     if smooth is None:
         smooth = 1.0 if block == 1 and min(values.shape) >= SMOOTHED_FROM else 0.0
-    if not (isinstance(block, int) and block >= 1 and smooth >= 0 and math.isfinite(smooth)):
-        raise InputError(f"smooth must be at least 0 and block a whole number from 1; got {smooth!r} and {block!r}.")
     notes = []
     if block > 1:
         height, width = values.shape
