@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "structures": ("errors",),
     "archive": ("errors", "engine.ledger", "engine.numerics", "structures"),
     "explanation": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "show"),
-    "show": ("errors", "structures", "engine.ledger", "engine.numerics", "explanation"),
+    "show": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "explanation"),
     "models": ("errors",),
     "data": ("errors", "models"),
     "methods": (
@@ -107,8 +107,10 @@ def wrong(module: str, imported: str) -> bool:
     place = _entry(MAY_IMPORT, module)
     if place is None:
         return True
-    if imported == "" or imported.startswith("__"):  # `import pellucid`, `from pellucid import __version__`
-        return inside(module, "cli") is False and module not in ("testing", "__main__")
+    if imported == "__version__":
+        return False
+    if imported == "":  # `import pellucid`: only those on top of the public names may use them
+        return not any(inside(module, top) for top in ("cli", "testing", "__main__"))
     never = _entry(NEVER, module)
     if never is not None and any(inside(imported, other) for other in NEVER[never]):
         return True

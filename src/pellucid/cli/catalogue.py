@@ -24,7 +24,7 @@ def composite_tables() -> list[tuple[str, str, list[tuple[str, str]]]]:
     from pellucid import composites
 
     named = sorted(composites.COMPOSITES.items(), key=lambda item: (item[0] != "auto", item[0]))
-    return [(name, summary(make), list(make().rows())) for name, make in named]
+    return [(name, summary(make), list(make().table())) for name, make in named]
 
 
 def _parameters(rule: type) -> str:
