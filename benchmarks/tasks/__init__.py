@@ -1,0 +1,1 @@
+"""Tasks with a known truth: generated shapes, photos and their mosaics, pairs of sentences."""
