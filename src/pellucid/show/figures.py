@@ -19,6 +19,7 @@ from pellucid.show.values import (
     CHANNELS,
     Scale,
     Values,
+    binned,
     check_display,
     is_text,
     lost_lines,
