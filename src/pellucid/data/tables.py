@@ -74,7 +74,7 @@ def read_parquet(path: str | Path, *, label: str | None = None) -> Batch:
 
 
 def _refuse_longer_rows(path: Path, separator: str) -> None:
-    """Refuse a first row with more cells than the header, whose first column pandas would silently take for an index."""
+    """Refuse a first row with more cells than the header: pandas would silently take its first for an index."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         first = list(itertools.islice((row for row in csv.reader(file, delimiter=separator) if row), 2))
     if len(first) == 2 and len(first[1]) > len(first[0]):

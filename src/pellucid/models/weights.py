@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,42 +97,38 @@ def _read_pickle(path: Path, trust: bool) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling broken bytes raises nearly every kind there is
-        names = _unsafe_names(path)
-        if names is None:
-            raise FileError(f"{path} is a corrupt or truncated PyTorch checkpoint: {reason(error)[:300]}.") from error
-        if not trust:
+        names = _unsafe_names(path, error)
+        if names and not trust:
             raise FileError(
-                f"{path} is a pickle that would run code when loaded (it names {names}), so it is refused. "
-                "Save the state_dict() alone, best as safetensors; or, if you trust it, pass trust=True (--trust)."
+                f"{path} is a pickle that would run code when loaded (it names {names}), so it is refused. Save the "
+                "state_dict() alone, best as safetensors; or, if you trust it, pass trust=True (--trust)."
             ) from error
+        if not trust:
+            words = reason(error).rpartition("WeightsUnpickler error:")[2][:200].strip()
+            raise FileError(f"{path} is no PyTorch checkpoint, or a damaged one: {words}.") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # the trusted code may raise anything
         raise FileError(f"{path} could not be unpickled: {type(error).__name__}: {reason(error)[:300]}.") from error
 
 
-def _unsafe_names(path: Path) -> str | None:
-    """Return the names that the pickle would import and that are not known as harmless; None where it is unreadable."""
+def _unsafe_names(path: Path, error: Exception) -> str:
+    """Return what the pickle would import besides known harmless names, or nothing where it is just broken."""
     try:
         names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # as above; the caller reports the first error, which says more
-        try:
-            with path.open("rb") as file:
-                legacy = file.read(1) == b"\x80"
-            return "objects besides tensors" if legacy and path.stat().st_size > 64 else None
-        except OSError:
-            return None
-    return ", ".join(names[:5]) or None
+    except Exception:  # no zip archive, or a broken one: the first error names the first of them
+        names = re.findall(r"GLOBAL:? ([\w.]+)", str(error))
+    return ", ".join(names[:5])
 
 
 def _refuse_other_archives(path: Path) -> None:
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise FileError(f"{path} is a corrupt or truncated PyTorch checkpoint: {reason(error)}.") from error
+        raise FileError(f"{path} is no PyTorch checkpoint, or a damaged one: {reason(error)}.") from error
     names = [member.filename for member in members]
     if any(name.endswith("constants.pkl") for name in names) or any("/models/" in name for name in names):
         raise FileError(
