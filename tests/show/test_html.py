@@ -150,6 +150,9 @@ def test_the_ledger_is_a_table_with_bars_and_its_state(full, image):
     assert "not closed" not in page.text
     opened = image(ledger=Ledger(4.0, (Entry("input", "x", 3.9),)))
     assert "not closed" in Page(opened.to_html()).text
+    half = image(torch.ones(1, 3, 4, 4).bfloat16(), ledger=opened.ledger)
+    assert "no more than 5 % of the output" in Page(half.to_html()).text
+    assert "not closed" not in Page(half.to_html()).text
     nan = image(ledger=Ledger(float("nan"), (Entry("input", "x", float("inf")),)))
     assert "not closed" in Page(nan.to_html()).text
     assert "Ledger" not in Page(image().to_html()).text

@@ -153,13 +153,15 @@ def _views(
 def _view(explanation: Explanation, samples: list[Fields], look: Look) -> Fields:
     """What the templates show of one explanation."""
     ledger = explanation.ledger
+    tolerance = _tolerance(explanation)
     layers, more = layer_rows(ledger) if ledger is not None else ([], 0)
     return {
         "method": explanation.method,
         "composite": explanation.settings.get("composite"),
         "samples": samples,
         "size": len(explanation),
-        "closed": ledger is not None and ledger.closed(),
+        "closed": ledger is not None and ledger.closed(tolerance),
+        "tolerance": f"{100 * tolerance:g} %",
         "total": number_text(ledger.total) if ledger is not None else "",
         "ledger_rows": ledger_rows(ledger, look.cmap) if ledger is not None else [],
         "layers": layers,
@@ -183,6 +185,12 @@ def _per_sample(given: Sequence[T] | None, sizes: list[int], what: str) -> Seque
         f"{what} must be given once for each of the {total} samples, or of the samples that all explanations share; "
         f"got {len(given)}."
     )
+
+
+def _tolerance(explanation: Explanation) -> float:
+    """What rounding alone may leave unaccounted, by the coarsest number type of the relevance."""
+    sizes = {tensor.dtype.itemsize for tensor in explanation.named().values()}
+    return {2: 5e-2, 4: 1e-4, 8: 1e-6}.get(min(sizes, default=4), 1e-4)
 
 
 def _setting(value: object) -> str:
