@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+import pellucid as pl
 from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Pass, WSquare, Zero, ZPlus
 from tests.oracles import dense
 from tests.oracles.linear_maps import MAPS, make
-from tests.rules.helpers import explained
+from tests.rules.helpers import explained, one_rule, weighted
 
 PAIRS: dict[str, tuple[Any, dense.DenseRule]] = {
     "0": (Zero(), dense.zero),
@@ -85,3 +87,32 @@ def test_zero_input_gives_finite_relevance(rule: str) -> None:
     result = explained(module, x, density, ours)
     expected, _ = dense.explain(theirs, module, x, density)
     torch.testing.assert_close(result.relevance, expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("rule", ["z+", "alpha-beta-2-1", "gamma"])
+def test_single_precision_with_few_connections(rule: str) -> None:
+    """Nine signed contributions are all of one sign now and then: z+ or z- is 0 there, and must not become noise."""
+    ours, theirs = PAIRS[rule]
+    generator = torch.Generator().manual_seed(0)
+    module = nn.Conv2d(8, 8, 3, groups=8, bias=False).double()
+    with torch.no_grad():
+        module.weight.copy_(3 * torch.randn(module.weight.shape, generator=generator))
+    x = torch.randn(1, 8, 16, 16, generator=generator).double()
+    density = torch.randn(1, 8, 14, 14, generator=generator).double()
+    expected, _ = dense.explain(theirs, module, x, density)
+    result = pl.explain(module.float(), x.float(), target=weighted(density.float()), composite=one_rule(ours))
+    error = (result.relevance.double() - expected).abs().max() / expected.abs().max()
+    assert float(error) < 1e-3
+
+
+def test_relative_epsilon() -> None:
+    """Epsilon as a share of the standard deviation of z over each sample."""
+    module, x, density = make("conv2d-padded")
+    result = explained(module, x, density, Epsilon(0.25, relative=True))
+    with torch.no_grad():
+        z = module(x)
+    for n in range(len(x)):
+        size = 0.25 * float(z[n].std(correction=0))
+        one = slice(n, n + 1)
+        expected, _ = dense.explain(dense.epsilon(size), module, x[one], density[one])
+        torch.testing.assert_close(result.relevance[one], expected, atol=1e-10, rtol=1e-10)
