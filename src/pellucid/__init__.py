@@ -1,5 +1,117 @@
-"""Pellucid explains trained neural networks."""
+"""Pellucid explains trained neural networks.
+
+    import pellucid as pl
+
+    model = pl.load_model("demo")                                   # or any torch.nn.Module
+    photo = pl.read_input("demo", preprocessing=model.preprocessing)
+    explanation = pl.explain(model, photo.x, target="tabby")
+    explanation.relevance, explanation.ledger, explanation.plot()
+
+Importing this package loads nothing else; a name is fetched from its module when it is first used.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pellucid import composites as composites
+    from pellucid import errors as errors
+    from pellucid import rules as rules
+    from pellucid import targets as targets
+    from pellucid import testing as testing
+    from pellucid._api import check as check
+    from pellucid._api import explain as explain
+    from pellucid.composites import Composite as Composite
+    from pellucid.data import Batch as Batch
+    from pellucid.data import read_input as read_input
+    from pellucid.engine.ledger import Ledger as Ledger
+    from pellucid.errors import FileError as FileError
+    from pellucid.errors import InputError as InputError
+    from pellucid.errors import MissingDependencyError as MissingDependencyError
+    from pellucid.errors import ModelError as ModelError
+    from pellucid.errors import PellucidError as PellucidError
+    from pellucid.errors import TargetError as TargetError
+    from pellucid.errors import UnknownOpError as UnknownOpError
+    from pellucid.explanation import Explanation as Explanation
+    from pellucid.explanation import load as load
+    from pellucid.flightcheck import Check as Check
+    from pellucid.models import LoadedModel as LoadedModel
+    from pellucid.models import Preprocessing as Preprocessing
+    from pellucid.models import load_model as load_model
+    from pellucid.selection import select as select
+    from pellucid.targets import Target as Target
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Check",
+    "Composite",
+    "Explanation",
+    "FileError",
+    "InputError",
+    "Ledger",
+    "LoadedModel",
+    "MissingDependencyError",
+    "ModelError",
+    "PellucidError",
+    "Preprocessing",
+    "Target",
+    "TargetError",
+    "UnknownOpError",
+    "__version__",
+    "check",
+    "composites",
+    "errors",
+    "explain",
+    "load",
+    "load_model",
+    "read_input",
+    "rules",
+    "select",
+    "targets",
+    "testing",
+]
+
+_HOMES = {
+    "Batch": "data",
+    "Check": "flightcheck",
+    "Composite": "composites",
+    "Explanation": "explanation",
+    "FileError": "errors",
+    "InputError": "errors",
+    "Ledger": "engine.ledger",
+    "LoadedModel": "models",
+    "MissingDependencyError": "errors",
+    "ModelError": "errors",
+    "PellucidError": "errors",
+    "Preprocessing": "models",
+    "Target": "targets",
+    "TargetError": "errors",
+    "UnknownOpError": "errors",
+    "check": "_api",
+    "explain": "_api",
+    "load": "explanation",
+    "load_model": "models",
+    "read_input": "data",
+    "select": "selection",
+}
+_MODULES = frozenset({"composites", "errors", "rules", "targets", "testing"})
+
+
+def __getattr__(name: str) -> object:
+    """Fetch a public name from its module (PEP 562)."""
+    if name in _MODULES:
+        return _import_module(f"{__name__}.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(_import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

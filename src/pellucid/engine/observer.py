@@ -1,0 +1,302 @@
+"""An observer of the forward pass that changes nothing: it notes constants, dead operands and module boundaries.
+
+The autograd graph says which node consumed which, but not which number was added, what a mask filled in, or which
+module was running. A dispatch mode sees every operation just after its node was made; its sequence number ties both
+together. References are kept only to what the graph does not hold: operands with no path to an explained input
+(biases, position embeddings, constants), inputs of functions whose node saves nothing but the result, and outputs of
+dense layers where a rule will ask for them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+__all__ = ["Live", "Observer", "Record", "observing", "watch_modules"]
+
+aten = torch.ops.aten
+
+_KEEP_INPUT = frozenset(
+    getattr(aten, name)
+    for name in (
+        "tanh tanh_ sigmoid sigmoid_ exp exp_ hardsigmoid hardsigmoid_ gelu silu silu_ mish hardswish hardswish_ elu"
+        " elu_ softplus hardtanh hardtanh_ clamp clamp_ clamp_min clamp_min_ clamp_max log_sigmoid_forward celu abs"
+        " sin cos erf expm1 log1p pow square sqrt rsqrt reciprocal log threshold _prelu_kernel softshrink hardshrink"
+        " tan atan asinh sinh cosh exp2 log2 log10 round floor ceil trunc sign special_ndtr logit erfc linalg_vector_norm"
+        " norm var std var_mean std_mean prod logsumexp glu remainder fmod sinc selu celu_ rrelu_with_noise"
+    ).split()
+    if hasattr(aten, name)
+)
+_KEEP_OUTPUT = frozenset((aten.addmm, aten.mm, aten.bmm, aten.baddbmm, aten.linear))
+_OUTPUT_GATES = frozenset((aten._softmax, aten._log_softmax, aten.sigmoid))
+_EMBEDDINGS = frozenset((aten.embedding, aten._embedding_bag))
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Stands for an operand that the graph reaches from an explained input; ``position`` counts them from 0."""
+
+    position: int
+
+
+@dataclass(slots=True)
+class Record:
+    """One operation as it ran: ``args`` with every live operand replaced by :class:`Live`."""
+
+    func: torch._ops.OpOverload[Any, Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: tuple[Tensor, ...] = ()
+    """Values of the live operands, kept for functions whose node does not save them."""
+    output: Tensor | None = None
+    version: int = 0
+    base: Tensor | None = None
+    """The value, before the operation, of a dead tensor that was written in place."""
+    view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
+    """Size, stride and offset of the view that was written in place, within its base."""
+
+    def call(self, *live: Tensor) -> Any:
+        """Run the operation again with ``live`` in the place of the live operands, never in place on a kept value."""
+        args = _fill(self.args, live)
+        if self.base is not None and self.view is None:
+            args = (self.base.clone(), *args[1:])
+        return self.func(*args, **_fill(self.kwargs, live))
+
+    def call_on_base(self, base: Tensor, *live: Tensor) -> Tensor:
+        """Run an operation that wrote through a view again on ``base``, which is changed and returned."""
+        assert self.view is not None
+        size, stride, offset = self.view
+        target = base.as_strided(size, stride, offset)
+        self.func(target, *_fill(self.args[1:], live), **_fill(self.kwargs, live))
+        return base
+
+    def dead_tensors(self) -> list[Tensor]:
+        """The floating operands that no explained input reaches."""
+        return [leaf for leaf in _leaves((self.args, tuple(self.kwargs.values()))) if isinstance(leaf, Tensor)]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _fill(value: Any, live: Sequence[Tensor]) -> Any:
+    if isinstance(value, Live):
+        return live[value.position]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_fill(item, live) for item in value)
+    if isinstance(value, dict):
+        return {key: _fill(item, live) for key, item in value.items()}
+    return value
+
+
+class Observer(TorchDispatchMode):
+    """Notes what the graph does not hold, for one forward pass in one thread.
+
+    Args:
+        sources: explained floating inputs by name; these very tensors must be what the model is called with.
+        ids: explained integer inputs by name; embedding look-ups of exactly these become sources.
+        keep_outputs: hold the outputs of dense layers, for rules that ask for them.
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Tensor], ids: Mapping[str, Tensor] | None = None, *, keep_outputs: bool = False
+    ) -> None:
+        super().__init__()
+        self.records: dict[int, Record] = {}
+        self.embeddings: dict[int, str] = {}
+        self.scopes: list[tuple[int, int, str]] = []
+        self.outputs: dict[str, list[object]] = {}
+        self.cuts: list[str] = []
+        self.gate_inputs: dict[int, Tensor] = {}
+        self.bytes = 0
+        self._live: dict[int, bool] = {}
+        self._sources = {id(tensor) for tensor in sources.values()}
+        self._ids = dict(ids or {})
+        self._keep_outputs = keep_outputs
+        self._stack: list[tuple[str, int]] = []
+        self._cut: Any = WeakIdKeyDictionary()
+        self.wanted: frozenset[str] = frozenset()
+
+    # -- operations ---------------------------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet is aten.detach or not torch.is_grad_enabled():
+            return self._without_grad(packet, func, args, kwargs)
+        number = torch._C._autograd._get_sequence_nr() - 1
+        if number in self.records:  # no node was made for this operation: a comparison, an index, a shape
+            return func(*args, **kwargs)
+        found: list[Tensor] = []
+        recorded = self._record(args, found)
+        recorded_kwargs = {key: self._record(value, found) for key, value in kwargs.items()} if kwargs else kwargs
+        if not found and packet not in _EMBEDDINGS and not _requires_grad(args):
+            return func(*args, **kwargs)
+        record = Record(func, recorded, recorded_kwargs)
+        self.records[number] = record
+        live = bool(found)
+        if packet in _EMBEDDINGS:
+            live = self._look_up(number, args) or live
+        self._live[number] = live
+        mutable = func._schema.is_mutable
+        if live:
+            if packet in _KEEP_INPUT:
+                record.inputs = tuple(tensor.clone() if mutable and k == 0 else tensor for k, tensor in enumerate(found))
+            if packet in _OUTPUT_GATES:
+                self.gate_inputs = {number: found[0]}
+        if mutable and isinstance(args[0], Tensor):
+            target = args[0]
+            base = target._base if target._is_view() and target._base is not None else target
+            if base is not target:
+                record.view = (tuple(target.shape), target.stride(), target.storage_offset() - base.storage_offset())
+            if not (found and found[0] is target):
+                record.base = base.detach().clone()
+        output = func(*args, **kwargs)
+        if mutable and isinstance(args[0], Tensor) and args[0]._is_view():
+            self._live[number + 1] = live  # the CopySlices node that re-bases the view
+            self.records[number + 1] = record
+        if isinstance(output, Tensor):
+            self.bytes += output.nbytes
+            if live and self._keep_outputs and packet in _KEEP_OUTPUT:
+                record.output, record.version = output, output._version
+        return output
+
+    def _without_grad(self, packet: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Follow values that lose their gradient, so that the part they carry is named and not just missing."""
+        cut = any(
+            isinstance(leaf, Tensor) and (leaf in self._cut or (leaf.requires_grad and self._is_live(leaf)))
+            for leaf in _leaves(args)
+        )
+        output = func(*args, **kwargs)
+        if cut:
+            for leaf in _leaves(output):
+                if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                    self._cut[leaf] = self._stack[-1][0] if self._stack else ""
+        return output
+
+    def _record(self, value: Any, found: list[Tensor]) -> Any:
+        if isinstance(value, Tensor):
+            if value.requires_grad:
+                if self._is_live(value):
+                    found.append(value)
+                    return Live(len(found) - 1)
+            elif len(self._cut) and value in self._cut:
+                self.cuts.append(self._cut[value])
+            return value
+        if isinstance(value, (list, tuple)):
+            return type(value)(self._record(item, found) for item in value)
+        return value
+
+    def _is_live(self, tensor: Tensor) -> bool:
+        node = tensor.grad_fn
+        return id(tensor) in self._sources if node is None else self._reaches_source(node)
+
+    def _reaches_source(self, node: Node) -> bool:
+        number = int(node._sequence_nr())
+        known = self._live.get(number)
+        if known is None:
+            # Made outside our sight (a custom function, a view made again): ask what it was made from.
+            variable = getattr(node, "variable", None)
+            if variable is not None:
+                return id(variable) in self._sources
+            known = any(self._reaches_source(child) for child, _ in node.next_functions if child is not None)
+            self._live[number] = known
+        return known
+
+    def _look_up(self, number: int, args: tuple[Any, ...]) -> bool:
+        indices = args[1]
+        for name, ids in self._ids.items():
+            same = indices.data_ptr() == ids.data_ptr() and indices.numel() == ids.numel()
+            if same or (indices.shape == ids.shape and torch.equal(indices, ids)):
+                self.embeddings[number] = name
+                return True
+        return False
+
+    # -- modules ------------------------------------------------------------------------------------------------
+
+    def enter(self, name: str) -> None:
+        """A module starts."""
+        self._stack.append((name, torch._C._autograd._get_sequence_nr()))
+
+    def leave(self, name: str, output: object) -> None:
+        """A module ended; where its output is wanted, note which node made it."""
+        while self._stack:
+            opened, start = self._stack.pop()
+            self.scopes.append((start, torch._C._autograd._get_sequence_nr(), opened))
+            if opened == name:
+                break
+        if name in self.wanted:
+            tensor = next((leaf for leaf in _leaves(output) if isinstance(leaf, Tensor) and leaf.grad_fn is not None), None)
+            if tensor is not None:
+                with torch.no_grad():
+                    value = tensor.detach().clone()
+                self.outputs.setdefault(name, []).append((tensor.grad_fn, tensor.output_nr, value, tensor))
+
+    def module_of(self, numbers: Sequence[int]) -> list[str]:
+        """The innermost module that was running when each of these sequence numbers was given."""
+        spans = sorted(self.scopes, key=lambda span: (span[0], -span[1]))
+        owners: dict[int, str] = {}
+        for start, end, name in spans:
+            for number in range(start, end):
+                owners[number] = name
+        return [owners.get(number, "") for number in numbers]
+
+
+def _requires_grad(args: Sequence[Any]) -> bool:
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in _leaves(args))
+
+
+_active = threading.local()
+
+
+@contextmanager
+def observing(observer: Observer) -> Iterator[Observer]:
+    """Run the forward pass of this thread under ``observer``."""
+    previous = getattr(_active, "observer", None)
+    _active.observer = observer
+    try:
+        with observer:
+            yield observer
+    finally:
+        _active.observer = previous
+
+
+def watch_modules(shadow: nn.Module) -> None:
+    """Let the modules of a shadow tell this thread's observer when they start and end."""
+
+    def starts(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            observer = getattr(_active, "observer", None)
+            if observer is not None:
+                observer.enter(name)
+
+        return hook
+
+    def ends(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: object) -> None:
+            observer = getattr(_active, "observer", None)
+            if observer is not None:
+                observer.leave(name, output)
+
+        return hook
+
+    for name, module in shadow.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        module.register_forward_pre_hook(starts(name))
+        module.register_forward_hook(ends(name), always_call=True)

@@ -1,0 +1,202 @@
+"""A shadow: a copy of a model that shares every parameter's storage and makes each of them a leaf.
+
+The walk needs values that PyTorch saves only when the weights require gradients, so frozen models would hide them.
+Flipping the user's flags would leave a trace; copying the structure and not the numbers does not.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.engine.observer import watch_modules
+from pellucid.errors import ModelError
+
+__all__ = ["Shadow", "forward_conditions", "shadow_of", "unwrap"]
+
+_RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+_lock = threading.RLock()
+_forward_lock = threading.RLock()
+_shadows: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Shadow]] = WeakKeyDictionary()
+
+
+class Shadow:
+    """The copy, the buffers to refresh before each use, and the conditions that its forward needs."""
+
+    def __init__(self, model: nn.Module, module: nn.Module, fingerprint: tuple[Any, ...]) -> None:
+        self.module = module
+        self.fingerprint = fingerprint
+        self.recurrent = any(isinstance(part, _RECURRENT) for part in model.modules()) or (
+            isinstance(model, torch.jit.ScriptModule) and _mentions_recurrence(model)
+        )
+        self.scripted = any(isinstance(part, torch.jit.ScriptModule) for part in model.modules())
+        self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._versions: dict[str, tuple[int, int]] = {}
+        self._stored = {name: (p.dtype, p.device) for name, p in module.named_parameters()}
+
+    def refresh(self, model: nn.Module) -> None:
+        """Bring the shadow's own buffers up to the user's; buffers are copies, so that a forward may write them."""
+        mine = dict(self.module.named_buffers())
+        for name, theirs in model.named_buffers():
+            own = mine.get(name)
+            if own is None or own is theirs:
+                continue
+            if self._versions.get(name) != (theirs._version, own._version):
+                with torch.no_grad():
+                    own.copy_(theirs)
+                self._versions[name] = (theirs._version, own._version)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside DataParallel, DistributedDataParallel and ``torch.compile`` wrappers."""
+    while True:
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        elif hasattr(model, "_orig_mod") and isinstance(model._orig_mod, nn.Module):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def shadow_of(
+    model: nn.Module, *, dtype: torch.dtype | None = None, device: torch.device | None = None
+) -> Shadow:
+    """The shadow of ``model``, made once and again whenever the model's structure or tensors were replaced.
+
+    Raises:
+        ModelError: the model holds meta or quantised tensors, or cannot be copied.
+    """
+    model = unwrap(model)
+    _refuse(model)
+    fingerprint = _fingerprint(model)
+    key = (dtype, device)
+    with _lock:
+        kept = _shadows.setdefault(model, {})
+        shadow = kept.get(key)
+        if shadow is None or shadow.fingerprint != fingerprint:
+            shadow = Shadow(model, _copy(model, dtype, device), fingerprint)
+            watch_modules(shadow.module)
+            kept[key] = shadow
+        shadow.refresh(model)
+        return shadow
+
+
+@contextmanager
+def forward_conditions(shadow: Shadow) -> Iterator[None]:
+    """Turn off, for one forward, the backends that hide a computation in one opaque node.
+
+    Backend switches are process-wide, so models that need them run their forward under a lock.
+    """
+    with ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # nothing can be compiled where the compiler was never loaded
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if shadow.scripted:
+            stack.enter_context(torch.jit.optimized_execution(False))
+        if shadow.recurrent:
+            stack.enter_context(_forward_lock)
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        yield
+
+
+def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:
+    def fresh(tensor: Tensor) -> nn.Parameter:
+        detached = tensor.detach()
+        if tensor.is_floating_point() or tensor.is_complex():
+            detached = detached.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
+            return nn.Parameter(detached, requires_grad=True)
+        return nn.Parameter(detached.to(device=device), requires_grad=False)
+
+    if isinstance(model, torch.jit.ScriptModule):
+        return _copy_scripted(model, dtype, device)
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        memo[id(parameter)] = fresh(parameter)
+    for part in model.modules():
+        for kept in (part._forward_hooks, part._forward_pre_hooks):
+            for hook in kept.values():
+                memo[id(hook)] = hook  # a hook may hold anything; it is called, never copied
+    trainer = getattr(model, "_trainer", None)
+    if trainer is not None:
+        memo[id(trainer)] = None  # Lightning's trainer is no part of the forward
+    try:
+        module = copy.deepcopy(model, memo)
+    except Exception as error:
+        raise ModelError(
+            f"The model {type(model).__name__} could not be copied ({type(error).__name__}: {error}). Pellucid runs a copy "
+            f"of the structure, sharing all weights, so that the model itself is not touched: make it work with "
+            f"copy.deepcopy (tensors kept as plain attributes must be leaves; open files and locks must go)."
+        ) from error
+    if dtype is not None or device is not None:
+        for buffers in (part._buffers for part in module.modules()):
+            for name, buffer in buffers.items():
+                if buffer is not None:
+                    buffers[name] = buffer.to(dtype=dtype if buffer.is_floating_point() else None, device=device)
+    return module
+
+
+def _copy_scripted(model: torch.jit.ScriptModule, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:
+    file = io.BytesIO()
+    with torch.jit.optimized_execution(False):
+        torch.jit.save(model, file)
+        file.seek(0)
+        module = torch.jit.load(file)
+    module.to(dtype=dtype, device=device)
+    for parameter in module.parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    return module
+
+
+def _mentions_recurrence(model: torch.jit.ScriptModule) -> bool:
+    return any(name in str(model.inlined_graph) for name in ("aten::lstm", "aten::gru", "aten::rnn"))
+
+
+def _refuse(model: nn.Module) -> None:
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_meta:
+            raise ModelError(
+                f"The tensor {name!r} of {type(model).__name__} is on the 'meta' device: it has a shape but no values. "
+                f"Load the weights first (for example model.to_empty(device='cpu') and load_state_dict)."
+            )
+        if tensor.is_quantized:
+            raise ModelError(
+                f"The tensor {name!r} of {type(model).__name__} is quantised ({tensor.dtype}). Quantised operations record "
+                f"no gradient graph: explain the model it was made from, or dequantise it."
+            )
+    for name, part in model.named_modules():
+        if type(part).__module__.startswith(("torch.ao.nn.quantized", "torch.nn.quantized")):
+            raise ModelError(
+                f"The module {name!r} ({type(part).__name__}) is quantised. Quantised operations record no gradient "
+                f"graph: explain the model it was made from, or dequantise it."
+            )
+
+
+def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
+    """What would make a kept copy stale: other tensors, other parts, other plain attributes, other hooks."""
+    if isinstance(model, torch.jit.ScriptModule):
+        # The copy owns its storage, so the numbers themselves count.
+        return tuple((name, id(p), p._version) for name, p in [*model.named_parameters(), *model.named_buffers()])
+    found: list[Any] = []
+    for part in model.modules():
+        state = part.__dict__
+        found.append(type(part))
+        for key, value in state.items():
+            if key in ("_parameters", "_buffers", "_modules"):
+                found.append(tuple((name, id(item)) for name, item in value.items()))
+            elif isinstance(value, (bool, int, float, str, type(None))):
+                found.append((key, value))
+            elif isinstance(value, dict):
+                found.append((key, tuple(map(id, value.values()))))
+            else:
+                found.append((key, id(value)))
+    return tuple(found)

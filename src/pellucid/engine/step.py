@@ -1,0 +1,146 @@
+"""One node of the walk as its rule sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from pellucid.engine.numerics import inner
+from pellucid.engine.observer import Record
+from pellucid.engine.ops import Op
+from pellucid.engine.values import SAVED, saved
+from pellucid.errors import ModelError
+
+if TYPE_CHECKING:
+    from pellucid.engine.walk import Walk
+
+__all__ = ["Relevance", "Step"]
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """A message that is relevance itself and not its density, for rules that do not look at the value (w2, flat, box)."""
+
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a rule may ask about the node it is applied to."""
+
+    walk: Walk
+    index: int
+
+    @property
+    def node(self) -> Node:
+        """The autograd node."""
+        return self.walk.graph.nodes[self.index]
+
+    @property
+    def op(self) -> Op | None:
+        """The canonical operation, as the plan reads it (a product with a weight is linear)."""
+        return self.walk.plan.ops[self.index]
+
+    @property
+    def record(self) -> Record | None:
+        """What the observer saw, if it saw this operation."""
+        return self.walk.observer.records.get(self.walk.graph.sequence(self.index))
+
+    @property
+    def live(self) -> tuple[bool, ...]:
+        """Per operand: may relevance go there?"""
+        return self.walk.plan.live[self.index]
+
+    @property
+    def module(self) -> str:
+        """Path of the module that ran this operation."""
+        return self.walk.plan.modules[self.index]
+
+    def shape(self, k: int) -> torch.Size:
+        """Shape of operand ``k``."""
+        return self.walk.graph.shape(self.walk.graph.edges[self.index][k])
+
+    def native(self, densities: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """The node's own backward: one density per operand, None where it has none."""
+        node = self.node
+        metadata = node._input_metadata
+        if len(metadata) > 1 and not self.walk.graph.names[self.index].startswith(("Split", "Unbind", "UnsafeSplit")):
+            densities = [
+                torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) if density is None else density
+                for density, meta in zip(densities, metadata, strict=True)
+            ]
+        call = getattr(node, "apply", node) if not callable(node) or hasattr(node, "_forward_cls") else node
+        result = call(*densities)
+        if not isinstance(result, tuple):
+            result = (result,)
+        return list(result)
+
+    def keep_live(self, densities: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """``densities`` with those of operands where no relevance may go taken out."""
+        return [density if live else None for density, live in zip(densities, self.live, strict=True)]
+
+    def operand(self, k: int) -> Tensor:
+        """The forward value of operand ``k``.
+
+        Raises:
+            ModelError: nothing holds it and it cannot be computed again.
+        """
+        field = SAVED.get(self.walk.graph.names[self.index], {}).get(k)
+        value = saved(self.node, field) if field else None
+        if value is None:
+            value = self._observed(k)
+        if value is None:
+            value = self.walk.values.of(self.walk.graph.edges[self.index][k])
+        if value is None:
+            raise ModelError(
+                f"The rule at {self.describe()} needs the value of operand {k}, which was changed in place or not kept. "
+                f"Replace the in-place operation that follows it, or give this operation another rule."
+            )
+        return value.detach()
+
+    def _observed(self, k: int) -> Tensor | None:
+        record = self.record
+        if record is None or not record.inputs:
+            return None
+        reached = self.walk.plan.reached[self.index]
+        position = sum(reached[:k])
+        return record.inputs[position] if reached[k] and position < len(record.inputs) else None
+
+    def output(self) -> Tensor | None:
+        """The node's first output, or None where nothing holds it."""
+        return self.walk.values.of((self.index, 0))
+
+    def book(self, source: str, amount: Tensor, module: str | None = None) -> None:
+        """Write relevance that leaves the walk here into the ledger."""
+        self.walk.book.add(source, self.module if module is None else module, amount)
+
+    def book_dead(self, densities: Sequence[Tensor | None]) -> None:
+        """Book what the dead operands of an affine operation brought: the operation run with its live operands at zero."""
+        record = self.record
+        density = densities[0]
+        if record is None or density is None:
+            return
+        graph = self.walk.graph
+        zeros = [
+            torch.zeros(graph.shape(edge), dtype=density.dtype, device=density.device)
+            for edge, reached in zip(graph.edges[self.index], self.walk.plan.reached[self.index], strict=True)
+            if reached
+        ]
+        if record.view is not None:
+            base = record.base.clone() if record.base is not None else torch.zeros_like(density)
+            rest = record.call_on_base(base, *zeros)
+        else:
+            rest = record.call(*zeros)
+        if rest.shape != density.shape:
+            rest = rest.expand(density.shape)
+        source, module = self.walk.plan.origin(record, self.module)
+        self.book(source, inner(rest.to(density.dtype), density), module)
+
+    def describe(self) -> str:
+        """The operation and where it ran, for error texts."""
+        return f"{self.walk.graph.names[self.index]} in module {self.module or '(the model itself)'!r}"

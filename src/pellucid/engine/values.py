@@ -1,0 +1,94 @@
+"""Forward values that a rule needs: from what consumers saved, where that is exact, else computed again.
+
+``SAVED`` is, with the node names in ``ops.py``, all that is relied on of PyTorch's half-private interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from pellucid.engine.graph import Edge, Graph
+from pellucid.engine.observer import Observer
+
+__all__ = ["SAVED", "Values", "saved"]
+
+SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
+    {
+        "ConvolutionBackward0": {0: "input", 1: "weight"},
+        "AddmmBackward0": {1: "mat1", 2: "mat2"},
+        "MmBackward0": {0: "self", 1: "mat2"},
+        "BmmBackward0": {0: "self", 1: "mat2"},
+        "BaddbmmBackward0": {1: "batch1", 2: "batch2"},
+        "MvBackward0": {0: "self", 1: "vec"},
+        "LinearBackward0": {0: "input", 1: "weight"},
+        "MulBackward0": {0: "self", 1: "other"},
+        "DivBackward0": {1: "other"},
+        "NativeBatchNormBackward0": {0: "input", 1: "weight"},
+        "NativeLayerNormBackward0": {0: "input", 1: "weight"},
+        "NativeGroupNormBackward0": {0: "input", 1: "weight"},
+        "GeluBackward0": {0: "self"},
+        "SiluBackward0": {0: "self"},
+        "HardswishBackward0": {0: "self"},
+        "HardtanhBackward0": {0: "self"},
+        "PowBackward0": {0: "self"},
+        "LogsumexpBackward0": {0: "self"},
+        "MaxPool2DWithIndicesBackward0": {0: "self"},
+        "ScaledDotProductFlashAttentionForCpuBackward0": {0: "query", 1: "key", 2: "value"},
+        "ScaledDotProductEfficientAttentionBackward0": {0: "query", 1: "key", 2: "value"},
+        "ScaledDotProductFlashAttentionBackward0": {0: "query", 1: "key", 2: "value"},
+        "ScaledDotProductCudnnAttentionBackward0": {0: "query", 1: "key", 2: "value"},
+    }
+)
+"""Node name -> operand -> the field in which the node holds that operand's value."""
+
+_SAME_ELEMENTS = frozenset(("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "UnsqueezeBackward0",
+                            "SqueezeBackward0", "SqueezeBackward1", "SqueezeBackward2", "AliasBackward0"))
+
+
+def saved(node: Node, field: str) -> Tensor | None:
+    """The field ``_saved_<field>`` of ``node``; None where it is absent, freed, or was overwritten in place since."""
+    try:
+        value = getattr(node, f"_saved_{field}", None)
+    except RuntimeError:  # the version counter says that the saved tensor was changed in place
+        return None
+    return value if isinstance(value, Tensor) else None
+
+
+class Values:
+    """Looks up the value on an edge of the graph."""
+
+    def __init__(self, graph: Graph, observer: Observer) -> None:
+        self.graph = graph
+        self.observer = observer
+
+    def of(self, edge: Edge) -> Tensor | None:
+        """The value on ``edge``, or None where nothing holds it."""
+        source, output = edge
+        record = self.observer.records.get(self.graph.sequence(source))
+        if record is not None and record.output is not None and output == 0:
+            if record.output._version == record.version:
+                return record.output.detach()
+        return self._from_consumers(edge, self.graph.shape(edge), 0)
+
+    def _from_consumers(self, edge: Edge, shape: torch.Size, hops: int) -> Tensor | None:
+        graph = self.graph
+        for i, k in graph.consumers[edge[0]]:
+            if graph.edges[i][k] != edge:
+                continue
+            name = graph.names[i]
+            field = SAVED.get(name, {}).get(k)
+            value = saved(graph.nodes[i], field) if field else None
+            if value is None and name in _SAME_ELEMENTS and hops < 3:
+                value = self._from_consumers((i, 0), shape, hops + 1)
+            if value is None:
+                record = self.observer.records.get(graph.sequence(i))
+                if record is not None and k == 0 and len(record.inputs) == 1 and record.func._overloadpacket.__name__[-1] != "_":
+                    value = record.inputs[0]
+            if value is not None and value.numel() == shape.numel():
+                return value.detach().reshape(shape)
+        return None

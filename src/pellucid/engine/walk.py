@@ -1,0 +1,195 @@
+"""The walk: the second pass over the autograd graph, with rules in the place of derivatives.
+
+Nodes are visited outputs first. Each edge carries a density G, with relevance = value * G; rules that ignore the value
+send relevance itself, which moves through views, passes elementwise functions and norms, and is turned into a density
+(G = relevance / value) anywhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pellucid.engine.book import Book
+from pellucid.engine.graph import Edge, Graph
+from pellucid.engine.numerics import inner
+from pellucid.engine.observer import Observer
+from pellucid.engine.ops import Kind, Op
+from pellucid.engine.plan import Plan
+from pellucid.engine.step import Relevance, Step
+from pellucid.engine.values import Values
+from pellucid.errors import ModelError
+
+__all__ = ["Mask", "Tap", "Walk", "Walked"]
+
+_MOVES_RELEVANCE = (Kind.MOVE, Kind.WINNER)
+_PASSES_RELEVANCE = (Kind.ELEMENTWISE, Kind.NORM, Kind.GATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Relevance is read at ``edge``, whose forward value is ``value``."""
+
+    name: str
+    edge: Edge
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Only the part ``keep`` (1 and 0, broadcastable) of what arrives at ``edge`` is walked on."""
+
+    name: str
+    edge: Edge
+    value: Tensor
+    keep: Tensor
+
+
+@dataclass(slots=True)
+class Walked:
+    """What a walk brings home."""
+
+    densities: dict[int, Tensor] = field(default_factory=dict)
+    """Density at each explained leaf or look-up, by node index."""
+    relevances: dict[int, Tensor] = field(default_factory=dict)
+    """Relevance that arrived there as such."""
+    taps: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Walk:
+    """One pass; holds what steps may ask for."""
+
+    def __init__(
+        self, graph: Graph, plan: Plan, observer: Observer, book: Book, *, taps: Sequence[Tap] = (), masks: Sequence[Mask] = ()
+    ) -> None:
+        self.graph = graph
+        self.plan = plan
+        self.observer = observer
+        self.book = book
+        self.values = Values(graph, observer)
+        self._taps: dict[int, list[Tap]] = {}
+        self._masks: dict[int, list[Mask]] = {}
+        for tap in taps:
+            self._taps.setdefault(tap.edge[0], []).append(tap)
+        for mask in masks:
+            self._masks.setdefault(mask.edge[0], []).append(mask)
+        self._density: dict[int, list[Tensor | None]] = {}
+        self._relevance: dict[int, list[Tensor | None]] = {}
+
+    def run(self, start: Mapping[Edge, Tensor]) -> Walked:
+        """Walk from ``start``: a density for every edge at which the explained scalar is read."""
+        walked = Walked()
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            for edge, density in start.items():
+                self._send(edge, density)
+            for i in range(len(self.graph.nodes)):
+                if i in self._density or i in self._relevance:
+                    self._visit(i, walked)
+        return walked
+
+    def _visit(self, i: int, walked: Walked) -> None:
+        densities = self._density.pop(i, None)
+        relevances = self._relevance.pop(i, None)
+        for mask in self._masks.get(i, ()):
+            self._apply(mask, densities, relevances)
+        for tap in self._taps.get(i, ()):
+            self._read(tap, densities, relevances, walked)
+        if i in self.plan.sources:
+            if densities is not None and densities[0] is not None:
+                walked.densities[i] = densities[0]
+            if relevances is not None and relevances[0] is not None:
+                walked.relevances[i] = relevances[0]
+            return
+        step = Step(self, i)
+        if relevances is not None:
+            densities = self._move(step, relevances, densities)
+        if densities is None:
+            return
+        if i in self.plan.fold_into:  # the convolution below carries this batch-norm in its weights
+            self._send((self.plan.fold_into[i], 0), densities[0])
+            return
+        rule = self.plan.rules[i]
+        if rule is None:
+            raise ModelError(f"No rule for {step.describe()}.")
+        self._send_all(i, rule(step, densities))
+
+    def _send_all(self, i: int, messages: Sequence[Tensor | Relevance | None]) -> None:
+        for edge, message in zip(self.plan.targets[i], messages, strict=True):
+            if message is not None and edge[0] >= 0:
+                self._send(edge, message)
+
+    def _send(self, edge: Edge, message: Tensor | Relevance | None) -> None:
+        if message is None:
+            return
+        value, box = (message.value, self._relevance) if isinstance(message, Relevance) else (message, self._density)
+        i, output = edge
+        slots = box.get(i)
+        if slots is None:
+            slots = box[i] = [None] * self.graph.outputs(i)
+        present = slots[output]
+        slots[output] = value if present is None else present + value
+
+    def _move(
+        self, step: Step, relevances: list[Tensor | None], densities: list[Tensor | None] | None
+    ) -> list[Tensor | None] | None:
+        """Carry relevance across a node, or turn it into a density where only a rule can."""
+        kind = step.op.kind if step.op is not None else None
+        folded = step.index in self.plan.fold_into
+        passes = kind in _PASSES_RELEVANCE and step.op is not Op.STATISTIC and step.index not in self.plan.regions
+        if kind in _MOVES_RELEVANCE or (passes and not folded):
+            if kind in _MOVES_RELEVANCE:
+                moved: list[Tensor | None] = [None if r is None else r for r in step.native(relevances)]
+            else:
+                moved = [relevances[0] if ok else None for ok in step.live]
+            self._send_all(
+                step.index,
+                [Relevance(r) if r is not None and ok else None for r, ok in zip(moved, step.live, strict=True)],
+            )
+            return densities
+        densities = densities if densities is not None else [None] * len(relevances)
+        for output, relevance in enumerate(relevances):
+            if relevance is None:
+                continue
+            value = self.values.of((step.index, output))
+            if value is None:
+                raise ModelError(
+                    f"Relevance that does not depend on the value (from rules such as flat, w2, box or pass) arrives at "
+                    f"{step.describe()}, whose value is not kept. Use those rules at the first layer only."
+                )
+            zero = value == 0
+            step.book("lost at zero", torch.where(zero, relevance, 0).sum())
+            density = torch.where(zero, 0, relevance / torch.where(zero, 1, value))
+            present = densities[output]
+            densities[output] = density if present is None else present + density
+        return densities
+
+    def _apply(
+        self, mask: Mask, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None
+    ) -> None:
+        output = mask.edge[1]
+        if densities is not None and densities[output] is not None:
+            whole = densities[output]
+            assert whole is not None
+            kept = whole * mask.keep.to(whole.dtype)
+            self.book.add("not kept", mask.name, inner(mask.value.to(whole.dtype), whole - kept))
+            densities[output] = kept
+        if relevances is not None and relevances[output] is not None:
+            whole = relevances[output]
+            assert whole is not None
+            kept = whole * mask.keep.to(whole.dtype)
+            self.book.add("not kept", mask.name, (whole - kept).sum())
+            relevances[output] = kept
+
+    def _read(
+        self, tap: Tap, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None, walked: Walked
+    ) -> None:
+        total = torch.zeros_like(tap.value)
+        if densities is not None and densities[tap.edge[1]] is not None:
+            total = total + tap.value * densities[tap.edge[1]]
+        if relevances is not None and relevances[tap.edge[1]] is not None:
+            total = total + relevances[tap.edge[1]]
+        present = walked.taps.get(tap.name)
+        walked.taps[tap.name] = total if present is None else present + total

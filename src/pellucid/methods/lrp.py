@@ -1,0 +1,180 @@
+"""Layer-wise relevance propagation (Bach 2015) over the recorded graph, for any composite of rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.composites import Composite
+from pellucid.engine.book import Book
+from pellucid.engine.graph import Graph, build_graph
+from pellucid.engine.ledger import Ledger
+from pellucid.engine.numerics import accumulation_dtype
+from pellucid.engine.plan import Plan, Unknown, make_plan
+from pellucid.engine.trace import Start, Trace, module_types, source_nodes
+from pellucid.engine.walk import Mask, Tap, Walk, Walked
+from pellucid.errors import InputError, ModelError, UnknownOpError
+
+__all__ = ["Explained", "Keep", "explain_trace", "plan_for", "refuse_unknown"]
+
+Keep = Mapping[str, int | Sequence[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What one walk gives."""
+
+    relevance: dict[str, Tensor]
+    layers: dict[str, Tensor]
+    ledger: Ledger | None
+
+
+def explain_trace(
+    trace: Trace, start: Start, composite: Composite, *, layers: Sequence[str] = (), keep: Keep | None = None
+) -> Explained:
+    """Walk once from ``start``.
+
+    Raises:
+        UnknownOpError: a live operation has no rule.
+        ModelError: no explained input is live.
+        InputError: a layer did not run.
+    """
+    keep = keep or {}
+    graph = build_graph([start.node])
+    taps = [tap for name in layers for tap in _taps(graph, trace, name)]
+    masks = [mask for name, units in keep.items() for mask in _masks(graph, trace, name, units)]
+    plan = plan_for(graph, trace, composite, asked=frozenset(part.edge[0] for part in (*taps, *masks)))
+    refuse_unknown(plan.unknown)
+    if not plan.root_live:
+        raise ModelError(_no_source(trace))
+    book = Book()
+    walk = Walk(graph, plan, trace.observer, book, taps=taps, masks=masks)
+    walked = walk.run({start.edge: start.density})
+    relevance = _collect(trace, graph, plan, walked, book)
+    ledger = book.close(start.scalar.double().sum()) if composite.conserving else None
+    return Explained(relevance, walked.taps, ledger)
+
+
+def plan_for(graph: Graph, trace: Trace, composite: Composite, *, asked: frozenset[int] = frozenset()) -> Plan:
+    """The plan of a walk from the graph's first node."""
+    return make_plan(
+        graph,
+        trace.observer,
+        [0],
+        source_nodes(graph, trace),
+        composite.rule,
+        parameter_names=trace.shadow.parameter_names,
+        module_types=module_types(trace.shadow.module),
+        softmax_gates=composite.softmax_gates,
+        fold=composite.folds,
+        unfoldable=asked,
+        every_edge=composite.gradient,
+    )
+
+
+def refuse_unknown(unknown: Sequence[Unknown]) -> None:
+    """Stop where a live operation has no rule.
+
+    Raises:
+        UnknownOpError: names each operation, its module, and how to register a rule.
+    """
+    if not unknown:
+        return
+    seen = {(item.name, item.module): None for item in unknown}
+    places = "; ".join(f"{name} in module {module or '(the model itself)'!r}" for name, module in list(seen)[:6])
+    first = unknown[0].name
+    raise UnknownOpError(
+        f"No rule for {len(seen)} operation(s) on a live path: {places}. A plain gradient there would be silently wrong. Register "
+        f"one: pellucid.engine.registry.register({first!r}, rule), where rule(step, densities) returns one density per operand; "
+        f"for a linear operation that rule is pellucid.rules.structural.native."
+    )
+
+
+def _no_source(trace: Trace) -> str:
+    cut = sorted({name or "(the model itself)" for name in trace.observer.cuts})
+    where = f" The gradient is cut by detach or no_grad in: {', '.join(cut)}." if cut else ""
+    names = [*trace.prepared.leaves, *trace.prepared.ids]
+    return (
+        f"No explained input reaches the explained scalar: {names} have no live path to it.{where} Integer inputs are explained "
+        f"where they are looked up in an embedding; check inputs=, detach() and no_grad inside the model."
+    )
+
+
+def _taps(graph: Graph, trace: Trace, name: str) -> list[Tap]:
+    return [Tap(name, (i, output), value) for i, output, value in _module_outputs(graph, trace, name)]
+
+
+def _masks(graph: Graph, trace: Trace, name: str, units: int | Sequence[int]) -> list[Mask]:
+    chosen = [units] if isinstance(units, int) else list(units)
+    masks = []
+    for i, output, value in _module_outputs(graph, trace, name):
+        dim = 1 if value.ndim != 3 else 2
+        size = value.shape[dim]
+        wrong = [unit for unit in chosen if not 0 <= int(unit) < size]
+        if wrong or not chosen:
+            raise InputError(
+                f"keep={{{name!r}: {chosen}}}: the module has the units 0 to {size - 1} (dimension {dim} of its output "
+                f"{tuple(value.shape)}), got {wrong or 'none'}."
+            )
+        mask = torch.zeros(size, dtype=value.dtype, device=value.device)
+        mask[[int(unit) for unit in chosen]] = 1
+        masks.append(Mask(name, (i, output), value, mask.view([-1 if d == dim else 1 for d in range(value.ndim)])))
+    return masks
+
+
+def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, int, Tensor]]:
+    found: list[tuple[int, int, Tensor]] = []
+    for node, output, value, _ in trace.observer.outputs.get(name, ()):  # type: ignore[misc]
+        i = graph.index.get(node)
+        if i is not None:
+            found.append((i, output, value))
+    if not found:
+        raise InputError(
+            f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are those of "
+            f"model.named_modules()."
+        )
+    return found
+
+
+def _collect(trace: Trace, graph: Graph, plan: Plan, walked: Walked, book: Book) -> dict[str, Tensor]:
+    """Relevance at the explained inputs, booked as what arrived."""
+    relevance: dict[str, Tensor] = {}
+    conserving: dict[str, Any] = {}
+    for i, name in plan.sources.items():
+        if name in trace.prepared.leaves:
+            value: Tensor = trace.prepared.leaves[name].detach()
+            part = torch.zeros_like(value)
+            if i in walked.densities:
+                part = part + value * walked.densities[i]
+            if i in walked.relevances:
+                part = part + walked.relevances[i]
+        else:
+            part = _token_relevance(trace, graph, i, name, walked)
+        relevance[name] = relevance[name] + part if name in relevance else part
+        conserving[name] = relevance[name]
+    for name, leaf in trace.prepared.leaves.items():
+        relevance.setdefault(name, torch.zeros_like(leaf))
+    for name, ids in trace.prepared.ids.items():
+        relevance.setdefault(name, torch.zeros(ids.shape, dtype=torch.get_default_dtype(), device=ids.device))
+    for name, part in relevance.items():
+        book.add("input", name, part.sum(dtype=torch.float64 if part.device.type != "mps" else accumulation_dtype(part.dtype)))
+    return relevance
+
+
+def _token_relevance(trace: Trace, graph: Graph, i: int, name: str, walked: Walked) -> Tensor:
+    """Relevance of every token: over its embedding's features, ``sum value * G``."""
+    ids = trace.prepared.ids[name]
+    record = trace.observer.records[graph.sequence(i)]
+    weight = record.args[0]
+    assert isinstance(weight, Tensor)
+    value = torch.nn.functional.embedding(ids, weight.detach())
+    total = torch.zeros(ids.shape, dtype=accumulation_dtype(value.dtype), device=ids.device)
+    for found, factor in ((walked.densities.get(i), value), (walked.relevances.get(i), None)):
+        if found is not None:
+            part = found.reshape(value.shape) if factor is None else found.reshape(value.shape) * factor
+            total = total + part.sum(-1, dtype=total.dtype)
+    return total

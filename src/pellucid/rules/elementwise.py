@@ -1,0 +1,134 @@
+"""Elementwise functions, alone or as regions of several nodes.
+
+The density of f at x is ``(f(x) - f(0)) / x`` times what arrives, its limit near zero; ``f(0)`` itself owes nothing to
+the input and goes to the ledger. For ReLU and leaky ReLU this is the native backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from pellucid.engine.numerics import inner, quotient
+from pellucid.engine.ops import Op
+from pellucid.engine.step import Relevance, Step
+from pellucid.errors import UnknownOpError
+
+__all__ = ["closed_form", "gelu", "power", "region", "relu_gradient", "silu", "slope", "statistic"]
+
+
+def slope(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """The quotient rule for any elementwise function, from the function itself."""
+    density = densities[0]
+    record = step.record
+    if density is None:
+        return [None] * len(step.live)
+    if record is None:
+        raise UnknownOpError(f"{step.describe()} ran where it could not be observed; its values are not known.")
+    k = step.live.index(True)
+    return _by_quotient(step, record.call, step.operand(k), density, k)
+
+
+def region(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """The quotient rule for a whole elementwise region."""
+    density = densities[0]
+    found = step.walk.plan.regions[step.index]
+    graph, observer = step.walk.graph, step.walk.observer
+    x = step.walk.values.of(found.source)
+    if x is None:
+        raise UnknownOpError(f"The value that enters the elementwise function ending at {step.describe()} was not kept.")
+    assert density is not None
+    return _by_quotient(step, lambda value: found.replay(graph, observer, value), x, density, 0, width=1)
+
+
+def _by_quotient(
+    step: Step, f: Callable[[Tensor], Tensor], x: Tensor, density: Tensor, k: int, *, width: int | None = None
+) -> list[Tensor | Relevance | None]:
+    factor, offset = quotient(f, x)
+    if not bool(torch.isfinite(offset).all()) or not bool(torch.isfinite(factor).all()):
+        raise UnknownOpError(
+            f"{step.describe()} has no finite value or slope at zero, so what it owes to its input is undefined. Such "
+            f"functions are followed only where their result scales another signal (as in a norm). Register a rule for "
+            f"{step.op} with pellucid.engine.registry, or explain a layer after it."
+        )
+    if bool((offset != 0).any()):
+        step.book("offset", inner(offset, density))
+    messages: list[Tensor | Relevance | None] = [None] * (len(step.live) if width is None else width)
+    messages[k] = factor.mul_(density)
+    return messages
+
+
+def silu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """SiLU's quotient is the sigmoid of its input."""
+    return closed_form(step, densities, torch.sigmoid)
+
+
+def gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """GELU's quotient is the normal distribution function; the tanh form goes the general way."""
+    record = step.record
+    if record is not None and record.kwargs.get("approximate", "none") != "none":
+        return slope(step, densities)
+    return closed_form(step, densities, _normal_cdf)
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    return torch.erf(x * 0.5**0.5).add_(1).mul_(0.5)
+
+
+def closed_form(
+    step: Step, densities: Sequence[Tensor | None], factor: Callable[[Tensor], Tensor]
+) -> list[Tensor | Relevance | None]:
+    """A quotient known in closed form, of a function with f(0) = 0."""
+    density = densities[0]
+    return [None if density is None else factor(step.operand(0)).mul_(density)]
+
+
+def power(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """Square roots on a path of their own: f(x) / x, which is finite for every x > 0."""
+    record = step.record
+    density = densities[0]
+    name = record.func._overloadpacket.__name__ if record is not None else ""
+    if name not in ("sqrt", "sqrt_") or density is None or record is None:
+        return slope(step, densities)
+    x = step.operand(0)
+    return [torch.where(x > 0, density * x.rsqrt(), 0)]
+
+
+def statistic(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """Norms, deviations and variances on a path of their own, by Euler's theorem on homogeneous functions.
+
+    A function of degree d satisfies ``sum x df/dx = d f``: native for norm and std (d = 1), half of it for var (d = 2).
+    """
+    name = step.walk.graph.names[step.index]
+    incoming = list(densities)
+    if name.startswith("Var"):
+        incoming[0] = None if incoming[0] is None else incoming[0] / 2
+    elif name.startswith(("Prod", "Cumprod", "Cdist")):
+        if not name.startswith("Cdist"):
+            raise UnknownOpError(
+                f"{step.describe()} multiplies live values with each other along a dimension; no rule is registered for it."
+            )
+    messages = step.native(incoming)
+    return list(step.keep_live(messages))
+
+
+def relu_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """The native backward, which for ReLU and leaky ReLU is the quotient itself."""
+    return list(step.keep_live(step.native(densities)))
+
+
+ELEMENTWISE_DEFAULTS = {
+    Op.RELU: relu_gradient,
+    Op.LEAKY_RELU: relu_gradient,
+    Op.SCALE: relu_gradient,
+    Op.SILU: silu,
+    Op.GELU: gelu,
+    Op.ACTIVATION: slope,
+    Op.FUNCTION: slope,
+    Op.SIGMOID: slope,
+    Op.EXPONENTIAL: slope,
+    Op.POWER: power,
+    Op.STATISTIC: statistic,
+}

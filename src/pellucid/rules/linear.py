@@ -1,0 +1,263 @@
+"""Rules for linear maps with weights, in density form.
+
+Notation: signal a, weight w, bias b, output z = sum a w + b, relevance R = z G of the output, quotient s = R / denominator.
+``z+`` and ``z-`` are the positive and negative parts of z, contribution by contribution; with |.| elementwise they are
+``(z0 +- |w| |a|) / 2 + b+-`` for any sign of a, where z0 is z without the bias, so that two maps suffice. A rule returns
+the density at a, without dividing by a; rules that do not look at a return relevance itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pellucid.engine.numerics import inner, sign, stabilise
+from pellucid.engine.step import Relevance, Step
+from pellucid.errors import InputError
+from pellucid.rules.maps import LinearMap, linear_map
+
+__all__ = ["AlphaBeta", "Box", "Epsilon", "Flat", "Gamma", "LinearRule", "Pass", "WSquare", "ZPlus", "Zero"]
+
+
+class LinearRule(ABC):
+    """A rule for linear maps; ``folds`` says whether a batch-norm that follows is merged into the map first."""
+
+    folds = True
+
+    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+        """Density (or relevance) at the signal; nothing for weights and bias."""
+        density = densities[0]
+        assert density is not None
+        layer = linear_map(step)
+        return layer.messages(self.propagate(layer, density))  # type: ignore[arg-type]
+
+    @abstractmethod
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """What arrives at the signal when ``density`` arrives at the output."""
+
+
+@dataclass(frozen=True)
+class Zero(LinearRule):
+    """LRP-0: shares proportional to the contributions, ``R_i = sum_j a_i w_ij / z_j R_j`` (Bach 2015, eq. 56)."""
+
+    folds = False
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        layer.book_bias(density)
+        return layer.backward(density, layer.weight)
+
+
+@dataclass(frozen=True)
+class Epsilon(LinearRule):
+    """LRP-epsilon: as LRP-0 with ``z + epsilon sign(z)`` below (Bach 2015, eq. 58).
+
+    Args:
+        epsilon: absolute, in units of z; larger values absorb weak and contradictory relevance.
+        relative: epsilon is instead a share of the standard deviation of z over each sample.
+    """
+
+    epsilon: float = 1e-6
+    relative: bool = False
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        z = layer.output
+        epsilon: float | Tensor = self.epsilon
+        if self.relative:
+            epsilon = self.epsilon * z.std(list(range(1, z.ndim)), keepdim=True, correction=0)
+        s = z.abs()
+        s = s.div_(s + epsilon).mul_(density)
+        absorbed = torch.sign(z).mul_(epsilon) if isinstance(epsilon, Tensor) else torch.sign(z)
+        amount = inner(s, absorbed)
+        layer.step.book("stabiliser", amount if isinstance(epsilon, Tensor) else amount * epsilon)
+        layer.book_bias(s)
+        return layer.backward(s, layer.weight)
+
+
+def _parts(layer: LinearMap) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """z, z+, z-, and the absolute weight."""
+    z = layer.output
+    absolute = layer.weight.abs()
+    spread = layer.forward(layer.x.abs(), absolute)
+    if layer.bias is None:
+        return z, (z + spread) / 2, (z - spread) / 2, absolute
+    bias = layer.bias
+    bare = z - bias
+    return z, (bare + spread).div_(2).add_(bias.clamp(min=0)), (bare - spread).div_(2).add_(bias.clamp(max=0)), absolute
+
+
+def _bias_parts(layer: LinearMap) -> tuple[Tensor, Tensor] | None:
+    return None if layer.bias is None else (layer.bias.clamp(min=0), layer.bias.clamp(max=0))
+
+
+@dataclass(frozen=True)
+class AlphaBeta(LinearRule):
+    """LRP-alpha-beta: positive and negative contributions apart (Bach 2015, eq. 60), with beta = alpha - 1.
+
+    ``R_i = alpha z+_ij / z+_j R_j - beta z-_ij / z-_j R_j``.
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Refuse pairs that do not conserve."""
+        if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
+            raise InputError(
+                f"Expected alpha - beta = 1 with beta >= 0 (else relevance is not conserved), got alpha={self.alpha}, "
+                f"beta={self.beta}. For example AlphaBeta(2, 1) or AlphaBeta(1, 0)."
+            )
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        if self.beta == 0 and bool((layer.x >= 0).all()):
+            return self._positive(layer, density)
+        z, positive, negative, absolute = _parts(layer)
+        relevance = z * density
+        plus = (self.alpha * relevance).div_(positive + self.epsilon)
+        minus = (self.beta * relevance).div_(negative - self.epsilon)
+        biases = _bias_parts(layer)
+        if biases is not None:
+            layer.book_bias(plus, biases[0])
+            layer.book_bias(-minus, biases[1])
+        layer.step.book("stabiliser", self.epsilon * (plus.sum() + minus.sum()))
+        return _two_maps(layer, absolute, plus - minus, plus + minus)
+
+    def _positive(self, layer: LinearMap, density: Tensor) -> Tensor:
+        """The same for beta = 0 and a >= 0: only positive weights count, one map instead of two."""
+        weight = layer.weight.clamp(min=0)
+        positive = layer.forward(layer.x, weight)
+        biases = _bias_parts(layer)
+        if biases is not None:
+            positive = positive.add_(biases[0])
+        s = (layer.output * density).div_(positive.add_(self.epsilon))
+        if biases is not None:
+            layer.book_bias(s, biases[0])
+        layer.step.book("stabiliser", self.epsilon * s.sum())
+        return layer.backward(s, weight)
+
+
+def ZPlus(epsilon: float = 1e-6) -> AlphaBeta:  # noqa: N802  (a rule's name, used as one)
+    """The z+ rule: positive contributions only (Montavon 2017), which is alpha-beta with alpha = 1, beta = 0."""
+    return AlphaBeta(1.0, 0.0, epsilon)
+
+
+def _two_maps(layer: LinearMap, absolute: Tensor, straight: Tensor, crossed: Tensor) -> Tensor:
+    """``1/2 [w^T straight + sign(a) |w|^T crossed]``."""
+    return (layer.backward(straight, layer.weight) + torch.sign(layer.x) * layer.backward(crossed, absolute)).div_(2)
+
+
+@dataclass(frozen=True)
+class Gamma(LinearRule):
+    """LRP-gamma in its signed form: contributions of the output's own sign count (1 + gamma) times.
+
+    Montavon 2019 (eq. 13) for positive signals and outputs; Andeol 2021 for any sign: ``z + gamma z+`` below where
+    z >= 0, ``z + gamma z-`` where z < 0.
+    """
+
+    gamma: float = 0.25
+    epsilon: float = 1e-6
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        z, positive, negative, absolute = _parts(layer)
+        upper = z >= 0
+        base = torch.where(upper, z + self.gamma * positive, z + self.gamma * negative)
+        s = z * density / torch.where(upper, base + self.epsilon, base - self.epsilon)
+        side = torch.where(upper, 1.0, -1.0).to(s.dtype)
+        if layer.bias is not None:
+            above, below = torch.where(upper, s, 0), torch.where(upper, 0, s)
+            layer.book_bias(above, layer.bias + self.gamma * layer.bias.clamp(min=0))
+            layer.book_bias(below, layer.bias + self.gamma * layer.bias.clamp(max=0))
+        layer.step.book("stabiliser", self.epsilon * inner(s, side))
+        straight = layer.backward(s * (1 + self.gamma / 2), layer.weight)
+        crossed = torch.sign(layer.x) * layer.backward(s * side, absolute)
+        return straight.add_(crossed, alpha=self.gamma / 2)
+
+
+@dataclass(frozen=True)
+class Box(LinearRule):
+    """zB for inputs between ``low`` and ``high``, as pixels are (Montavon 2017): ``a w - low w+ - high w-``.
+
+    The bias is left out, as in the source.
+
+    Args:
+        low: lowest possible input, a number or a tensor that broadcasts to the input, in the input's own units.
+        high: highest possible input, likewise.
+        epsilon: stabiliser of the denominator.
+    """
+
+    low: float | Tensor = -1.0
+    high: float | Tensor = 1.0
+    epsilon: float = 1e-6
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        x, weight = layer.x, layer.weight
+        low, high = (
+            torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x) for bound in (self.low, self.high)
+        )
+        above, below = weight.clamp(min=0), weight.clamp(max=0)
+        z = layer.forward(x, weight) - layer.forward(low, above) - layer.forward(high, below)
+        s = layer.output * density / stabilise(z, self.epsilon)
+        layer.step.book("stabiliser", self.epsilon * inner(s, sign(z)))
+        return Relevance(
+            x * layer.backward(s, weight) - low * layer.backward(s, above) - high * layer.backward(s, below)
+        )
+
+
+class _ByWeight(LinearRule):
+    """Shares by the weights alone."""
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """Shares ``v_ij / sum_i v_ij`` with v from the weight; the input's value does not count, nor the bias."""
+        share = self.share(layer.weight)
+        z = layer.forward(torch.ones_like(layer.x), share)
+        relevance = layer.output * density
+        empty = z == 0
+        layer.step.book("lost at zero", torch.where(empty, relevance, 0).sum())
+        s = torch.where(empty, 0, relevance / torch.where(empty, 1, z))
+        return Relevance(layer.backward(s, share))
+
+    @abstractmethod
+    def share(self, weight: Tensor) -> Tensor:
+        """v from w."""
+
+
+@dataclass(frozen=True)
+class WSquare(_ByWeight):
+    """w2: shares by squared weights, for unbounded inputs (Montavon 2017)."""
+
+    def share(self, weight: Tensor) -> Tensor:
+        """See the class."""
+        return weight.square()
+
+
+@dataclass(frozen=True)
+class Flat(_ByWeight):
+    """Flat: equal shares over the receptive field (Lapuschkin 2019)."""
+
+    def share(self, weight: Tensor) -> Tensor:
+        """See the class."""
+        return torch.ones_like(weight)
+
+
+@dataclass(frozen=True)
+class Pass(LinearRule):
+    """Relevance goes through unchanged, where the signal has the shape of the output."""
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        relevance = layer.output * density
+        if relevance.shape != layer.x.shape:
+            raise InputError(
+                f"The rule Pass needs a layer whose input has the shape of its output, but {layer.step.describe()} maps "
+                f"{tuple(layer.x.shape)} to {tuple(relevance.shape)}. Give it another rule."
+            )
+        return Relevance(relevance)

@@ -1,0 +1,244 @@
+"""Linear maps of a signal by weights, whatever node holds them: convolutions, dense layers, matrix products.
+
+A map has the signal ``x``, the weight ``w`` and maybe a bias; ``forward(x, w)`` is the map without bias and
+``backward(s, w)`` its transpose, both for any x, s and any other weight of the same shape. A batch-norm that is folded
+into the map scales its weight and replaces its bias (``w * scale``, ``b * scale + shift`` per output channel).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pellucid.engine.numerics import inner
+from pellucid.engine.step import Step
+from pellucid.engine.values import saved
+from pellucid.errors import ModelError
+from pellucid.rules.norm import batch_norm_affine
+
+__all__ = ["LinearMap", "linear_map"]
+
+aten = torch.ops.aten
+
+
+class LinearMap(ABC):
+    """A linear map at one node of the walk."""
+
+    def __init__(self, step: Step, *, signal: int, weights: int) -> None:
+        self.step = step
+        self.signal = signal
+        self.weights = weights
+        norm = step.walk.plan.folded.get(step.index)
+        self.norm = None if norm is None else Step(step.walk, norm)
+        self._fold = None if self.norm is None else batch_norm_affine(self.norm)
+
+    @cached_property
+    def x(self) -> Tensor:
+        """The signal."""
+        return self.step.operand(self.signal)
+
+    @cached_property
+    def weight(self) -> Tensor:
+        """The weight, with a folded batch-norm's scale."""
+        weight = self.step.operand(self.weights)
+        return weight if self._fold is None else self.scale_outputs(weight, self._fold[0].to(weight.dtype))
+
+    @cached_property
+    def bias(self) -> Tensor | None:
+        """The bias in a shape that broadcasts to the output, or None."""
+        bias = self.own_bias()
+        if self._fold is None:
+            return bias
+        scale, shift = (self.per_channel(part) for part in self._fold)
+        return shift if bias is None else bias * scale + shift
+
+    @cached_property
+    def output(self) -> Tensor:
+        """The output with bias, taken from what is kept where that is exact, else computed."""
+        if self.norm is not None:
+            kept = self.norm.output()
+            if kept is not None:
+                return kept
+            before = self.norm.operand(0)
+            assert self._fold is not None
+            scale, shift = (self.per_channel(part).to(before.dtype) for part in self._fold)
+            return torch.addcmul(shift, before, scale)
+        kept = self.step.output()
+        if kept is not None:
+            return kept
+        z = self.forward(self.x, self.weight)
+        return z if self.bias is None else z + self.bias
+
+    @property
+    def module(self) -> str:
+        """Where the map ran."""
+        return self.step.module
+
+    def book_bias(self, s: Tensor, bias: Tensor | None = None) -> None:
+        """Book ``sum s * b``: what a bias (by default the map's own) took."""
+        bias = self.bias if bias is None else bias
+        if bias is not None:
+            self.step.book("bias", (_sum_like(s, bias) * bias).sum())
+
+    def messages(self, density: Tensor) -> list[Any]:
+        """``density`` for the signal, nothing for any other operand."""
+        out: list[Any] = [None] * len(self.step.live)
+        out[self.signal] = density
+        return out
+
+    @abstractmethod
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The map without bias."""
+
+    @abstractmethod
+    def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        """The transposed map: shaped as the signal."""
+
+    @abstractmethod
+    def own_bias(self) -> Tensor | None:
+        """The layer's own bias, broadcastable to the output."""
+
+    @abstractmethod
+    def per_channel(self, values: Tensor) -> Tensor:
+        """Values per output channel in a shape that broadcasts to the output."""
+
+    @abstractmethod
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        """The weight times a factor per output channel."""
+
+
+def _sum_like(s: Tensor, bias: Tensor) -> Tensor:
+    """Sum ``s`` over what ``bias`` broadcasts along."""
+    if s.ndim == bias.ndim:
+        dims = [d for d in range(s.ndim) if bias.shape[d] == 1 and s.shape[d] != 1]
+        return s.sum(dims, keepdim=True) if dims else s
+    return s.sum_to_size(tuple(bias.shape))
+
+
+class _Convolution(LinearMap):
+    """Convolutions of 1 to 3 dimensions, transposed, grouped, dilated, strided."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step, signal=0, weights=1)
+        record = step.record
+        if record is None:
+            raise ModelError(f"{step.describe()} ran where it could not be observed.")
+        self._settings = record.args[3:9]
+        bias = record.args[2]
+        self._bias = bias.detach() if isinstance(bias, Tensor) else None
+        self._transposed = bool(record.args[6])
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return aten.convolution(x, weight, None, *self._settings)
+
+    def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        x = saved(self.step.node, "input")
+        template = s.new_empty(self.step.shape(0)) if x is None else x
+        result: Tensor = aten.convolution_backward(s, template, weight, None, *self._settings, [True, False, False])[0]
+        return result
+
+    def own_bias(self) -> Tensor | None:
+        return None if self._bias is None else self.per_channel(self._bias)
+
+    def per_channel(self, values: Tensor) -> Tensor:
+        return values.view(-1, *[1] * (len(self.step.shape(0)) - 2)).unsqueeze(0)
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        ones = [1] * (weight.ndim - 2)
+        if not self._transposed:
+            return weight * scale.view(-1, 1, *ones)
+        groups = int(self._settings[5])
+        per_group = scale.view(groups, 1, -1, *ones)
+        return (weight.view(groups, -1, *weight.shape[1:]) * per_group).view_as(weight)
+
+
+class _Matrix(LinearMap):
+    """Matrix products with the weight on either side, batched or not."""
+
+    def __init__(self, step: Step, *, signal: int, weights: int, bias: int | None) -> None:
+        super().__init__(step, signal=signal, weights=weights)
+        self._left = signal < weights
+        record = step.record
+        self._factor = 1.0
+        self._bias: Tensor | None = None
+        if record is not None:
+            self._factor = float(record.kwargs.get("alpha", 1))
+            held = record.args[bias] if bias is not None else None
+            if isinstance(held, Tensor):
+                self._bias = held.detach() * record.kwargs.get("beta", 1)
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        z = x @ weight if self._left else weight @ x
+        return z if self._factor == 1 else z * self._factor
+
+    def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        if self._factor != 1:
+            s = s * self._factor
+        if weight.ndim == 1:
+            return s.unsqueeze(-1) * weight
+        if not self._left and s.ndim == 1:
+            return weight.mT @ s
+        return s @ weight.mT if self._left else weight.mT @ s
+
+    def own_bias(self) -> Tensor | None:
+        return self._bias
+
+    def per_channel(self, values: Tensor) -> Tensor:
+        return values.view(1, -1)
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        return weight * scale.view(1, -1)
+
+
+class _Linear(_Matrix):
+    """``x @ w.T + b`` in one node."""
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight.T
+
+    def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        return s @ weight
+
+    def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
+        return weight * scale.view(-1, 1)
+
+
+def linear_map(step: Step) -> LinearMap:
+    """The linear map at a node.
+
+    Raises:
+        ModelError: the node is none.
+    """
+    name = step.walk.graph.names[step.index]
+    if name == "ConvolutionBackward0":
+        if step.live[1]:
+            return _WeightLive(step)
+        return _Convolution(step)
+    operands = {"AddmmBackward0": (1, 2), "MmBackward0": (0, 1), "BmmBackward0": (0, 1), "BaddbmmBackward0": (1, 2), "MvBackward0": (0, 1)}
+    if name == "LinearBackward0":
+        return _Linear(step, signal=0, weights=1, bias=2)
+    if name not in operands:
+        raise ModelError(f"{step.describe()} is not a linear map that is known.")
+    a, b = operands[name]
+    signal, weights = (a, b) if step.live[a] else (b, a)
+    return _Matrix(step, signal=signal, weights=weights, bias=0 if a == 1 else None)
+
+
+class _WeightLive(_Convolution):
+    """A convolution whose weight is the signal and whose input is constant."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step)
+        self.signal, self.weights = 1, 0
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return aten.convolution(weight, x, None, *self._settings)
+
+    def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        template = s.new_empty(self.step.shape(1))
+        result: Tensor = aten.convolution_backward(s, weight, template, None, *self._settings, [False, True, False])[1]
+        return result

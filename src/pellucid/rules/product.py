@@ -1,0 +1,113 @@
+"""Products, quotients and matrix products of signals.
+
+Two signals of equal rank share (half each: AttnLRP's uniform rule, Achtibat 2024 eq. 14); a signal times its gate takes
+all (Arras 2017); of a quotient the numerator takes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pellucid.engine.numerics import inner, reduce_to
+from pellucid.engine.step import Relevance, Step
+from pellucid.engine.values import saved
+
+__all__ = ["Half", "SignalTakesAll", "divide"]
+
+
+@dataclass(frozen=True)
+class Half:
+    """Relevance of a product: half to each live factor, all to one that is alone."""
+
+    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+        """See the class."""
+        density = densities[0]
+        name = step.walk.graph.names[step.index]
+        assert density is not None
+        if name == "GluBackward0":
+            return [_glu(step, density)]
+        if name in ("AddcmulBackward0", "AddcdivBackward0"):
+            return _add_product(step, density)
+        if sum(step.live) == 1:
+            alone = _alone(step, density, step.live.index(True))
+            if alone is not None:
+                return alone
+            return list(step.keep_live(step.native(densities)))
+        return list(step.keep_live(step.native([density / 2])))
+
+
+@dataclass(frozen=True)
+class SignalTakesAll:
+    """Relevance of a product of two live signals: all to the one named, 0 the first, 1 the second (Arras 2017)."""
+
+    signal: int = 0
+
+    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+        """See the class."""
+        if sum(step.live) < 2:
+            return Half()(step, densities)
+        live = [k for k, ok in enumerate(step.live) if ok]
+        chosen = live[min(self.signal, len(live) - 1)]
+        messages = step.native(densities)
+        return [message if k == chosen else None for k, message in enumerate(messages)]
+
+
+def divide(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """The numerator takes all."""
+    density = densities[0]
+    other = saved(step.node, "other")
+    if density is not None and other is not None and step.live[0] and not density.is_complex():
+        messages: list[Tensor | Relevance | None] = [None] * len(step.live)
+        messages[0] = reduce_to(density / other, step.shape(0))
+        return messages
+    return list(step.keep_live(step.native(densities)))
+
+
+def _alone(step: Step, density: Tensor, k: int) -> list[Tensor | Relevance | None] | None:
+    """One live factor: the density times the other one, without the derivative of the other."""
+    name = step.walk.graph.names[step.index]
+    messages: list[Tensor | Relevance | None] = [None] * len(step.live)
+    if name == "MulBackward0" and not density.is_complex():
+        factor = saved(step.node, ("other", "self")[k])
+        if factor is None or factor.is_complex():
+            return None
+        messages[k] = reduce_to(density * factor, step.shape(k))
+        return messages
+    if name == "BmmBackward0":
+        factor = saved(step.node, ("mat2", "self")[k])
+        if factor is None:
+            return None
+        messages[k] = density @ factor.mT if k == 0 else factor.mT @ density
+        return messages
+    return None
+
+
+def _glu(step: Step, density: Tensor) -> Tensor:
+    """Gated linear unit: the signal half times sigmoid of the gate half; the gate gets nothing."""
+    record = step.record
+    assert record is not None
+    dim = int(record.args[1]) if len(record.args) > 1 else -1
+    _, gate = step.operand(0).chunk(2, dim)
+    signal = density * torch.sigmoid(gate)
+    return torch.cat((signal, torch.zeros_like(signal)), dim)
+
+
+def _add_product(step: Step, density: Tensor) -> list[Tensor | Relevance | None]:
+    """``a + c * b1 * b2`` and ``a + c * b1 / b2``: the sum as it is, then the product's or quotient's own rule."""
+    messages = step.native([density])
+    if step.walk.graph.names[step.index] == "AddcdivBackward0":
+        messages[2] = None
+    elif step.live[1] and step.live[2]:
+        messages[1] = None if messages[1] is None else messages[1] / 2
+        messages[2] = None if messages[2] is None else messages[2] / 2
+    if not step.live[0]:
+        record = step.record
+        base = record.args[0] if record is not None else None
+        if isinstance(base, Tensor):
+            source, module = step.walk.plan.origin(record, step.module) if record is not None else ("constant", step.module)
+            step.book(source, inner(base, reduce_to(density, base.shape)), module)
+    return list(step.keep_live(messages))

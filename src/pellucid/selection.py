@@ -1,0 +1,91 @@
+"""Selections of layers: values that print, and say of a layer whether it is meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pellucid.engine.ops import Kind, Op
+from pellucid.engine.plan import Layer
+from pellucid.errors import InputError
+
+__all__ = ["Selection", "select"]
+
+_NAMES = frozenset(op.label for op in Op) | frozenset(kind.value for kind in Kind) | {"layer"}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Layers that fit every condition given; see :func:`select`."""
+
+    op: tuple[str, ...] | None = None
+    type: str | None = None
+    name: str | None = None
+    first: bool | None = None
+    last: bool | None = None
+    spatial: bool | None = None
+
+    def __call__(self, layer: Layer) -> bool:
+        """Whether ``layer`` is meant."""
+        if self.op is not None and not self._op_fits(layer.op):
+            return False
+        if self.type is not None and not fnmatchcase(layer.module_type, self.type):
+            return False
+        if self.name is not None and not fnmatchcase(layer.module, self.name):
+            return False
+        wanted = ((self.first, layer.first), (self.last, layer.last), (self.spatial, layer.spatial))
+        return all(want is None or want == has for want, has in wanted)
+
+    def _op_fits(self, op: Op) -> bool:
+        assert self.op is not None
+        layer = "layer" in self.op and op in (Op.LINEAR, Op.CONVOLUTION)
+        return layer or op.label in self.op or op.kind.value in self.op
+
+    def __str__(self) -> str:
+        """The conditions in words."""
+        words = []
+        if self.first:
+            words.append("first")
+        if self.last:
+            words.append("last")
+        if self.spatial:
+            words.append("spatial")
+        words.append(" or ".join(self.op) if self.op is not None else "any operation")
+        for refused, word in ((self.first, "first"), (self.last, "last"), (self.spatial, "spatial")):
+            if refused is False:
+                words.append(f"that is not {word}")
+        if self.type is not None:
+            words.append(f"in {self.type}")
+        if self.name is not None:
+            words.append(f"at {self.name}")
+        return " ".join(words)
+
+
+def select(
+    op: str | tuple[str, ...] | None = None,
+    *,
+    type: str | None = None,
+    name: str | None = None,
+    first: bool | None = None,
+    last: bool | None = None,
+    spatial: bool | None = None,
+) -> Selection:
+    """Select layers by operation, module type, module name or position.
+
+    Args:
+        op: an operation ("convolution", "linear", "relu", "softmax", ...), a kind ("product", "norm", "elementwise", ...),
+            "layer" for convolutions and dense layers, or several of these.
+        type: class name of the module that runs it, with wildcards ("Conv2d", "*Norm*").
+        name: path of that module, with wildcards ("encoder.*.mlp.fc1").
+        first: no linear layer lies between it and the explained input.
+        last: no linear layer lies between it and the explained scalar.
+        spatial: a convolution whose kernel spans more than one position.
+
+    Raises:
+        InputError: no operation or kind has that name.
+    """
+    ops = (op,) if isinstance(op, str) else op
+    for wanted in ops or ():
+        if wanted not in _NAMES:
+            raise InputError(f"No operation or kind is called {wanted!r}. Expected one of: {', '.join(sorted(_NAMES))}.")
+    return Selection(ops, type, name, first, last, spatial)
