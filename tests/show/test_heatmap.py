@@ -130,6 +130,12 @@ def test_a_given_scale_stands_on_the_colour_bar(image, written):
     assert any("full colour at 2 % (given)" in text for text in written)
 
 
+def test_the_unit_is_told_below_where_the_colour_bar_is_too_short_for_it(image, written):
+    heatmap(image(torch.ones(1, 3, 4, 40)))
+    assert "share of the output per pixel" not in written
+    assert "the colours show the share of the output per pixel" in written
+
+
 def test_a_map_of_zeros_and_one_of_nan_say_so(image, written):
     heatmap(image(torch.zeros(1, 3, 20, 30)))
     assert any("all values are zero" in text for text in written)

@@ -15,6 +15,7 @@ from pellucid.structures import as_float, named_tensors
 if TYPE_CHECKING:
     from pellucid.explanation import Explanation, Pooling
 
+Face = ImageFont.FreeTypeFont | ImageFont.ImageFont
 PAPER, INK, QUIET = (255, 255, 255), (24, 24, 27), (95, 95, 103)
 MARGIN = 18
 BAR = 16
@@ -133,7 +134,7 @@ def share_line(sample: Explanation) -> str:
     return f"the relevance sums to {digits(100 * share)} % of the output"
 
 
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size: int, *, bold: bool = False) -> Face:
     """DejaVu where it is installed, since it knows most letters, else the font that Pillow brings."""
     try:
         return ImageFont.truetype(f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
@@ -170,10 +171,15 @@ def _compose(
     labels = [f"+{label}" if number < 2 else label for number, label in enumerate(labels)]
     beside = BAR + 10 + int(max(small.getlength(label) for label in labels)) + 26
     total = MARGIN + (width + MARGIN) * len(panels) + beside + MARGIN
-    lines = [part for line in lines for part in _wrap(line, small, total - 2 * MARGIN)]
+    fits = small.getlength(values.unit) <= height
+    lines = lines if fits else [lines[0], f"the colours show the {values.unit}", *lines[1:]]
+    inks = [INK] + [QUIET] * (len(lines) - 1)
+    written = [
+        (part, ink) for line, ink in zip(lines, inks, strict=True) for part in _wrap(line, small, total - 2 * MARGIN)
+    ]
     titles = _wrap(heading, title_font, total - 2 * MARGIN)
     top = MARGIN + 26 * len(titles) + 8
-    canvas = Image.new("RGB", (total, top + height + 12 + 20 * len(lines) + MARGIN - 4), PAPER)
+    canvas = Image.new("RGB", (total, top + height + 12 + 20 * len(written) + MARGIN - 4), PAPER)
     draw = ImageDraw.Draw(canvas)
     for number, line in enumerate(titles):
         draw.text((MARGIN, MARGIN + 26 * number - 4), line, fill=INK, font=title_font)
@@ -188,31 +194,22 @@ def _compose(
         y = top + round(number * (height - 1) / 4)
         draw.line((left + BAR, y, left + BAR + 4, y), fill=QUIET)
         draw.text((left + BAR + 8, y), label, fill=INK, font=small, anchor=("lt", "lm", "lm", "lm", "lb")[number])
-    _upright(canvas, values.unit, small, right=total - MARGIN, middle=top + height // 2, length=height)
-    for number, line in enumerate(lines):
-        y = top + height + 12 + 20 * number
-        draw.text((MARGIN, y), line, fill=INK if number == 0 else QUIET, font=small)
+    if fits:
+        _upright(canvas, values.unit, small, right=total - MARGIN, middle=top + height // 2)
+    for number, (line, ink) in enumerate(written):
+        draw.text((MARGIN, top + height + 12 + 20 * number), line, fill=ink, font=small)
     return canvas
 
 
-def _upright(
-    canvas: Image.Image,
-    text: str,
-    face: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    *,
-    right: int,
-    middle: int,
-    length: int,
-) -> None:
+def _upright(canvas: Image.Image, text: str, face: Face, *, right: int, middle: int) -> None:
     """Write ``text`` turned by a quarter, ending at ``right``."""
-    text = _wrap(text, face, length)[0]
     label = Image.new("RGB", (int(face.getlength(text)) + 2, 20), PAPER)
     ImageDraw.Draw(label).text((1, 1), text, fill=QUIET, font=face)
     label = label.rotate(90, expand=True)
     canvas.paste(label, (right - label.width, middle - label.height // 2))
 
 
-def _wrap(text: str, face: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def _wrap(text: str, face: Face, width: int) -> list[str]:
     """Lines that fit ``width`` pixels; a single word that does not is cut and marked."""
     lines = [""]
     for word in " ".join(text.split()).split(" "):
