@@ -139,7 +139,7 @@ class Explanation:
         parts = [f"{self.method}: {', '.join(labels)}{more}"]
         shares = [share for share in self.share.tolist() if math.isfinite(share)]
         if shares and "unit" not in self.settings:
-            low, high = (f"{100 * value:.1f} %" for value in (min(shares), max(shares)))
+            low, high = (f"{100 * value:.3g} %" for value in (min(shares), max(shares)))
             parts.append(f"{low if low == high else f'{low} to {high}'} of it arrived")
         return f"Explanation({'; '.join(parts)})"
 

@@ -182,10 +182,10 @@ def test_share_is_the_relevance_that_arrived():
 
 def test_repr_names_method_scalar_value_and_share():
     explanation = make(torch.full((1, 4), 0.49), output=torch.tensor([2.0]), target=("tabby~rest",))
-    assert repr(explanation) == "Explanation(lrp: tabby~rest = 2; 98.0 % of it arrived)"
+    assert repr(explanation) == "Explanation(lrp: tabby~rest = 2; 98 % of it arrived)"
     many = make(torch.ones(5, 1), output=torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert "(5 samples)" in repr(many)
-    assert "20.0 % to 100.0 % of it arrived" in repr(many)
+    assert "20 % to 100 % of it arrived" in repr(many)
     gradient = make(torch.ones(2, 3), method="gradient", settings={"unit": "output per unit of input"})
     assert "arrived" not in repr(gradient)
 
