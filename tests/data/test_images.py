@@ -238,3 +238,12 @@ def test_one_bad_photo_of_a_folder_is_named(tmp_path) -> None:
     (tmp_path / "b.png").write_bytes(saved("PNG")[:200])
     with pytest.raises(FileError, match=r"b\.png"):
         read_input(tmp_path)
+
+
+def test_the_pixels_of_one_call_are_limited(tmp_path, monkeypatch) -> None:
+    for index in range(4):
+        photo(10, 10).save(tmp_path / f"{index}.png")
+    monkeypatch.setattr("pellucid.data.images.MOST_PHOTOS_PIXELS", 300)
+    assert len(read_data(tmp_path, limit=3)) == 3
+    with pytest.raises(InputError, match="the 4 photos hold over 300 pixels"):
+        read_input(tmp_path)

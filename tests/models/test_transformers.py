@@ -140,6 +140,26 @@ def test_code_of_the_models_own_needs_trust(tmp_path) -> None:
     assert not mark.exists()
 
 
+def test_a_broken_tokenizer_is_logged_and_the_model_loads(tmp_path, caplog) -> None:
+    bert(tmp_path, "BertModel")
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    (tmp_path / "vocab.txt").unlink()
+    (tmp_path / "tokenizer.json").write_text("{")
+    loaded = load_model(f"hf:{tmp_path}")
+    assert loaded.tokenizer is None
+    assert "AutoTokenizer" in caplog.text
+
+
+def test_a_sound_model_keeps_its_feature_extractor(tmp_path) -> None:
+    config = transformers.ASTConfig(max_length=32, num_mel_bins=16, id2label={0: "bark", 1: "meow"}, **SMALL)
+    transformers.ASTForAudioClassification(config).save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    loaded = load_model(f"hf:{tmp_path}")
+    assert loaded.class_names == ("bark", "meow")
+    assert type(loaded.processor).__name__ == "Wav2Vec2FeatureExtractor"
+    assert loaded.preprocessing is None
+
+
 def damage(folder: pathlib.Path, what: str) -> None:
     weights = folder / "model.safetensors"
     if what == "weights cut":

@@ -60,6 +60,19 @@ class TestTorchvision:
         safetensors.torch.save_file(source.state_dict(), path)
         assert load_model(f"torchvision:googlenet?weights={path}").module.aux1 is not None
 
+    def test_a_segmentation_file_of_a_wrapped_model(self, tmp_path) -> None:
+        arguments = {"weights": None, "weights_backbone": None, "aux_loss": True, "num_classes": 3}
+        state = self.models.segmentation.fcn_resnet50(**arguments).state_dict()
+        torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "a.pt")
+        loaded = load_model(f"torchvision:fcn_resnet50?weights={tmp_path / 'a.pt'}")
+        assert loaded.module.classifier[4].out_channels == 3
+        assert loaded.class_names is None
+
+    def test_a_home_folder_is_expanded(self, tmp_path, monkeypatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        torch.save(self.models.squeezenet1_1(num_classes=2).state_dict(), tmp_path / "a.pt")
+        assert load_model("torchvision:squeezenet1_1?weights=~/a.pt").module.num_classes == 2
+
     def test_pretrained_weights_come_from_the_cache(self, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
         entry = self.models.SqueezeNet1_1_Weights.DEFAULT

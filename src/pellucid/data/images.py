@@ -29,7 +29,7 @@ EXTENSIONS = frozenset(
     )
 )
 MOST_PIXELS = 80_000_000  # of one picture; a decoded pixel takes 3 or 4 bytes
-MOST_PHOTOS_PIXELS = 10**9  # of all tensors of one call
+MOST_PHOTOS_PIXELS = 2**28  # of all photos of one call; as float32 of three channels 3 GiB
 
 
 def read_image(path: str | Path) -> Image.Image:

@@ -82,7 +82,7 @@ def _pretrained(models: Any, name: str, entry: Any, spec: Spec) -> nn.Module:
                 "(?weights=none), or load it once where there is a network."
             ) from error
     read_state_dict(place)
-    return models.get_model(name, weights=entry, progress=False)  # type: ignore[no-any-return]
+    return _make(models, name, {"weights": entry, "progress": False})
 
 
 def _from_file(models: Any, name: str, entry: Any, spec: Spec) -> tuple[nn.Module, int | None]:
@@ -109,13 +109,17 @@ def _build(models: Any, name: str, entry: Any, classes: int | None, state: Mappi
     annotations = models.get_model_builder(name).__annotations__
     if "weights_backbone" in annotations:
         arguments["weights_backbone"] = None
-    if any(key.startswith("aux_classifier.") for key in state):
+    if any("aux_classifier." in key for key in state):
         arguments["aux_loss"] = True
     if name in TRANSFORM_INPUT:
-        aux = any(key.startswith(("aux1.", "AuxLogits.")) for key in state)
+        aux = any("aux1." in key or "AuxLogits." in key for key in state)
         arguments.update(transform_input=True, init_weights=True, aux_logits=aux)
     if name.startswith("vit_"):
         arguments["image_size"] = entry.meta["min_size"][0]
+    return _make(models, name, arguments)
+
+
+def _make(models: Any, name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
         return models.get_model(name, **arguments)  # type: ignore[no-any-return]
     except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:

@@ -45,12 +45,13 @@ def load_transformers(spec: Spec) -> LoadedModel:
             made = _model_class(transformers, config, spec).from_pretrained(
                 place, config=config, weights_only=not spec.trust, output_loading_info=True, **options
             )
-            tokenizer = _part(transformers.AutoTokenizer, place, folder, TEXT_FILES, options)
-            processor = _part(transformers.AutoImageProcessor, place, folder, ("preprocessor_config.json",), options)
         except ModelError:
             raise
         except Exception as error:  # of many kinds: hub, JSON, safetensors, architecture
             raise _failure(spec, folder, error) from error
+        tokenizer = _part((transformers.AutoTokenizer,), place, folder, TEXT_FILES, options)
+        readers = (transformers.AutoImageProcessor, transformers.AutoFeatureExtractor)
+        processor = _part(readers, place, folder, ("preprocessor_config.json",), options)
     module, info = made
     if info["missing_keys"]:
         names = sorted(info["missing_keys"])
@@ -59,7 +60,7 @@ def load_transformers(spec: Spec) -> LoadedModel:
     if folder is not None:
         module = as_sentence_encoder(module, folder)
     names_of_classes = _class_names(config, tokenizer)
-    preprocessing = None if processor is None else preprocessing_of(processor)
+    preprocessing = preprocessing_of(processor) if hasattr(processor, "image_mean") else None
     return LoadedModel(module, names_of_classes, preprocessing, tokenizer=tokenizer, processor=processor)
 
 
@@ -75,7 +76,7 @@ def _folder(spec: Spec) -> Path | None:
     if path.exists():
         raise FileError(f"{spec.text!r} must name a folder with a model as transformers saves it, but is a file.")
     if spec.name.isidentifier():
-        package = importlib.util.find_spec(spec.name)
+        package = importlib.util.find_spec(spec.name) if spec.name != "__main__" else None
         for root in (package.submodule_search_locations or ()) if package is not None else ():
             for candidate in (Path(root), Path(root) / "model"):
                 if (candidate / "config.json").is_file():
@@ -116,17 +117,20 @@ def _own_code(spec: Spec, reference: str) -> ModelError:
     )
 
 
-def _part(auto: Any, place: str, folder: Path | None, files: Sequence[str], options: dict[str, Any]) -> Any:
-    """Load the tokenizer or processor if there is one; on the hub only trying tells."""
+def _part(
+    readers: Sequence[Any], place: str, folder: Path | None, files: Sequence[str], options: dict[str, Any]
+) -> Any:
+    """Load the tokenizer or processor with the first reader that can; the model also works without one."""
     if folder is not None and not any((folder / file).is_file() for file in files):
         return None
-    try:
-        return auto.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        if folder is not None:
-            raise
-        logger.debug("%s: no %s: %s", place, auto.__name__, error)
-        return None
+    errors = []
+    for reader in readers:
+        try:
+            return reader.from_pretrained(place, **options)
+        except Exception as error:  # of many kinds, and not fatal
+            errors.append(f"{reader.__name__}: {reason(error)[:200]}")
+    logger.log(logging.DEBUG if folder is None else logging.WARNING, "%s: not loaded: %s", place, "; ".join(errors))
+    return None
 
 
 def _failure(spec: Spec, folder: Path | None, error: Exception) -> InputError | ModelError:

@@ -61,11 +61,11 @@ def load_model(
     if not isinstance(spec, str):
         raise InputError(f"load_model expects a specification ({GRAMMAR}), but got {type(spec).__name__}.")
     _refuse_bare_file(spec)
-    parsed = parse_spec(spec, LOADERS, trust=trust, seed=seed)
+    parsed = parse_spec(spec, LOADERS, trust=trust)
     names = None if labels is None else read_labels(labels)
     given = _preprocessing(preprocess)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also touch the GPUs' generators
         loaded = LOADERS[parsed.prefix](parsed)
     if names is not None and loaded.class_names is not None and len(names) != len(loaded.class_names):
         raise FileError(f"the labels hold {len(names)} names, but {spec} has {len(loaded.class_names)} classes.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ class Spec:
         weights: a file, ``none`` (random), a name of the library's own (``DEFAULT``), or None where not given.
         classes: the number of outputs to build, where given.
         trust: whether a pickle, or code that comes with a hub model, may run.
-        seed: of random weights.
     """
 
     text: str
@@ -36,7 +36,6 @@ class Spec:
     weights: str | None = None
     classes: int | None = None
     trust: bool = False
-    seed: int = 0
 
     @property
     def random(self) -> bool:
@@ -49,7 +48,7 @@ class Spec:
             raise InputError(f"{self.text!r}: {self.prefix} takes no ?options. A model is named as {GRAMMAR}.")
 
 
-def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False, seed: int = 0) -> Spec:
+def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False) -> Spec:
     """Split a specification.
 
     Raises:
@@ -71,7 +70,7 @@ def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False, seed:
     for option in re.split(rf"&(?=(?:{'|'.join(OPTIONS)})=)", options) if question else ():
         key, _, value = option.partition("=")
         if key == "weights" and value:
-            weights = value
+            weights = os.path.expanduser(value)  # shells do so only at the start of a word
         elif key == "classes" and value.isascii() and value.isdigit() and 0 < int(value) < 10**7:
             classes = int(value)
         else:
@@ -82,7 +81,7 @@ def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False, seed:
     if bool(name) == (prefix == "demo"):
         expected = "stands alone" if prefix == "demo" else "needs a name after the colon"
         raise InputError(f"{text!r}: {prefix} {expected}. A model is named as {GRAMMAR}.")
-    return Spec(text, prefix, name, weights, classes, trust, seed)
+    return Spec(text, prefix, name, weights, classes, trust)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
