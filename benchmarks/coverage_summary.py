@@ -1,0 +1,80 @@
+"""The coverage table in words: by set and composite, and every miss with its reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+
+CLOSE = 1e-4
+Record = dict[str, str]
+
+
+def summary(rows: Sequence[Record]) -> str:
+    """Markdown: one table of ledgers with biases in place, one of conservation with them zeroed, and the misses."""
+    if not rows:
+        return "The table is empty: run `make coverage`."
+    parts = [_ledgers(rows), _conservation(rows), _misses(rows)]
+    codes = {row["code"] for row in rows}
+    if len(codes) > 1:
+        parts.append(f"The rows are of {len(codes)} versions of the code; `make coverage` brings them to one.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _ledgers(rows: Sequence[Record]) -> str:
+    groups = _groups([row for row in rows if row["mode"] == "biases"])
+    lines = [
+        "| set | composite | dtype | rows | ran | passed | median share of inputs | time / (forward + gradient) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for (name, composite, dtype), members in groups.items():
+        ran = [row for row in members if row["ran"] == "True"]
+        lines.append(
+            f"| {name} | {composite} | {dtype} | {len(members)} | {len(ran)} | {_passed(members)} | "
+            f"{_median(ran, 'inputs_share')} | {_median(ran, 'gradient_ratio')} |"
+        )
+    return "\n".join(lines) if groups else ""
+
+
+def _conservation(rows: Sequence[Record]) -> str:
+    groups = _groups([row for row in rows if row["mode"] == "zeroed"])
+    lines = [
+        f"| additive zeroed | composite | dtype | rows | error < 1e-2 | error < {CLOSE:.0e} | ledger closed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for (name, composite, dtype), members in groups.items():
+        errors = [float(row["conservation_error"]) for row in members if row["conservation_error"]]
+        lines.append(
+            f"| {name} | {composite} | {dtype} | {len(members)} | {sum(error < 1e-2 for error in errors)} | "
+            f"{sum(error < CLOSE for error in errors)} | {_passed(members)} |"
+        )
+    return "\n".join(lines) if groups else ""
+
+
+def _misses(rows: Sequence[Record]) -> str:
+    missed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        if row["passed"] != "True":
+            missed[f"{row['set']}:{row['model']}", row["reason"]].append(
+                f"{row['composite']} {row['mode']} {row['dtype']}"
+            )
+    lines = [f"- `{name}` ({', '.join(cells)}): {reason}" for (name, reason), cells in missed.items()]
+    return "\n".join(["Rows that miss:", "", *lines]) if lines else ""
+
+
+def _groups(rows: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
+    """Rows by set, composite and dtype, and all sets together at the end."""
+    groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    for row in rows:
+        groups[row["set"], row["composite"], row["dtype"]].append(row)
+    for row in rows:
+        groups["all", row["composite"], row["dtype"]].append(row)
+    return groups
+
+
+def _passed(rows: Sequence[Record]) -> int:
+    return sum(row["passed"] == "True" for row in rows)
+
+
+def _median(rows: Sequence[Record], column: str) -> str:
+    return f"{median(float(row[column]) for row in rows):.2f}" if rows else "-"

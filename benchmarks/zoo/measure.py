@@ -1,0 +1,156 @@
+"""One explanation of one conditioned model, measured: what the coverage table says of it."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.zoo.registry import Case, Inputs, Row, prepare
+
+TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
+OUTPUT_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
+MOST_ENTRIES = 100.0
+SHORT = 2.0  # seconds: explanations that take less are timed three times
+
+
+@dataclass(frozen=True, order=True)
+class Job:
+    """One cell of the table for a model: in which mode and dtype, by which composite."""
+
+    mode: str  # "biases" or "zeroed"
+    dtype: str
+    composite: str
+
+
+def measure(row: Row, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any], str]]:
+    """The columns of each job, and the traceback where it raised ("" where not); one model per mode and dtype."""
+    case: Case | None = None
+    made: tuple[str, str] | None = None
+    failed = ""
+    plain = math.nan
+    for job in sorted(jobs):
+        if made != (job.mode, job.dtype):
+            made, case, failed = (job.mode, job.dtype), None, ""
+            try:
+                case = prepare(row, additive=job.mode == "biases", dtype=getattr(torch, job.dtype))
+                plain = _timed(lambda case=case: _gradient(case))
+            except Exception as error:  # the table says why a row could not be made
+                failed = traceback.format_exc()
+                reason = f"plain forward and gradient: {_line(error)}"
+        if case is None:
+            yield job, {"ran": False, "passed": False, "reason": reason}, failed
+            continue
+        try:
+            yield job, _explained(case, job, plain), ""
+        except Exception as error:
+            yield job, {"ran": False, "passed": False, "reason": _line(error)}, traceback.format_exc()
+
+
+def _explained(case: Case, job: Job, plain: float) -> dict[str, Any]:
+    import pellucid
+
+    def explain() -> Any:
+        return pellucid.explain(
+            case.model, case.x, target=case.target, composite=job.composite, dtype=getattr(torch, job.dtype)
+        )
+
+    started = time.perf_counter()
+    explanation = explain()
+    first = time.perf_counter() - started
+    seconds = first if first > 3 * SHORT else _timed(explain)
+    with torch.no_grad():
+        scalar = float(case.scalar().double().sum())
+    ledger = explanation.ledger
+    amounts = [entry.amount for entry in ledger.entries]
+    maps = _tensors(explanation.relevance)
+    relevance = math.fsum(float(map_.double().sum()) for map_ in maps)
+    largest = max((abs(amount) for amount in amounts), default=0.0)
+    found: dict[str, Any] = {
+        "ran": True,
+        "finite": all(bool(torch.isfinite(map_).all()) for map_ in maps) and math.isfinite(ledger.unaccounted),
+        "output": ledger.total,
+        "inputs_share": ledger.inputs / ledger.total,
+        "unaccounted": ledger.unaccounted,
+        "tolerance_ratio": abs(ledger.unaccounted) / max(abs(ledger.total), largest),
+        "entries_over_output": math.fsum(abs(amount) for amount in amounts) / abs(ledger.total),
+        "output_error": abs(ledger.total - scalar) / abs(scalar),
+        "map_error": abs(relevance - ledger.inputs) / max(abs(ledger.total), largest),
+        "conservation_error": abs(relevance - scalar) / abs(scalar) if job.mode == "zeroed" else "",
+        "seconds": seconds,
+        "gradient_ratio": seconds / plain,
+    }
+    found["reason"] = "; ".join(_misses(found, job.dtype))
+    found["passed"] = not found["reason"]
+    return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in found.items()}
+
+
+def _misses(found: dict[str, Any], dtype: str) -> Iterator[str]:
+    """What keeps a row from passing."""
+    if not found["finite"]:
+        yield "not finite"
+    if not found["output_error"] <= OUTPUT_TOLERANCE[dtype]:
+        yield f"explains another output than the model's (off by {found['output_error']:.1e})"
+    if not found["tolerance_ratio"] <= TOLERANCE[dtype]:
+        yield f"unaccounted {found['tolerance_ratio']:.1e} over {TOLERANCE[dtype]:.0e}"
+    if not found["map_error"] <= TOLERANCE[dtype]:
+        yield f"the map does not sum to the ledger's inputs (off by {found['map_error']:.1e})"
+    if not found["entries_over_output"] <= MOST_ENTRIES:
+        yield f"entries sum to {found['entries_over_output']:.0f} times the output"
+
+
+def _gradient(case: Case) -> None:
+    """Forward and gradient of the scalar with respect to the floating inputs, or to the embeddings' tables."""
+    x, leaves = _leaves(case.x)
+    if not leaves:
+        leaves = [m.weight for m in case.model.modules() if isinstance(m, nn.Embedding) and m.weight.requires_grad]
+        leaves = leaves or [parameter for parameter in case.model.parameters() if parameter.requires_grad]
+    scalar = Case(case.model, x, case.target).scalar().sum()
+    torch.autograd.grad(scalar, leaves, allow_unused=True)
+
+
+def _leaves(x: Inputs) -> tuple[Inputs, list[Tensor]]:
+    leaves: list[Tensor] = []
+
+    def leaf(value: Tensor) -> Tensor:
+        if not value.is_floating_point():
+            return value
+        leaves.append(value.detach().clone().requires_grad_())
+        return leaves[-1]
+
+    if isinstance(x, dict):
+        return {key: leaf(value) for key, value in x.items()}, leaves
+    if isinstance(x, tuple):
+        return tuple(leaf(value) for value in x), leaves
+    return leaf(x), leaves
+
+
+def _timed(call: Callable[[], object]) -> float:
+    """Seconds of a call: the median of three if it is short, else of one."""
+    times: list[float] = []
+    while len(times) < 3:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+        if times[0] > SHORT:
+            return times[0]
+    return sorted(times)[1]
+
+
+def _tensors(relevance: Any) -> list[Tensor]:
+    if isinstance(relevance, Tensor):
+        return [relevance]
+    values = relevance.values() if isinstance(relevance, dict) else relevance
+    return [value for value in values if value is not None]
+
+
+def _line(error: BaseException) -> str:
+    """The error in one line of at most 300 characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:300]
