@@ -15,7 +15,7 @@ from pellucid.engine.plan import Layer
 from pellucid.engine.registry import RuleFunction
 from pellucid.engine.step import Relevance, Step
 from pellucid.errors import InputError
-from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Gate, LinearRule, Taylor, Zero, ZPlus
+from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Gate, Half, LinearRule, SignalTakesAll, Taylor, Zero, ZPlus
 from pellucid.selection import Selection, select
 
 __all__ = ["COMPOSITES", "Composite", "composite_named"]
@@ -105,6 +105,8 @@ def _fits(rule: object, op: Op) -> bool:
         return op in (Op.LINEAR, Op.CONVOLUTION)
     if isinstance(rule, (Gate, Taylor)):
         return op is Op.SOFTMAX
+    if isinstance(rule, (Half, SignalTakesAll)):
+        return op.kind is Kind.PRODUCT
     return True
 
 

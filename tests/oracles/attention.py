@@ -49,7 +49,7 @@ class Rules:
 
     def _stabilise(self, z: Tensor) -> Tensor:
         held = z.detach()
-        return scaled_gradient(z, held / (held + torch.where(held >= 0, self.epsilon, -self.epsilon)))
+        return scaled_gradient(z, held / torch.where(held >= 0, held + self.epsilon, held - self.epsilon))
 
     def patches(self, x: Tensor, state: State, name: str) -> Tensor:
         weight = state[f"{name}.weight"]

@@ -54,7 +54,7 @@ class Dense:
 
 def stabilised(v: Tensor, epsilon: float) -> Tensor:
     """v + epsilon * sign(v) with sign(0) = +1."""
-    return v + torch.where(v >= 0, epsilon, -epsilon)
+    return torch.where(v >= 0, v + epsilon, v - epsilon)
 
 
 def _share(messages: Tensor, denominator: Tensor, r: Tensor) -> Messages:
@@ -156,9 +156,14 @@ def passed(dense: Dense, a: Tensor, r: Tensor) -> Messages:
     return r.clone(), 0.0
 
 
-def explain(rule: DenseRule, module: nn.Module, x: Tensor, density: Tensor) -> tuple[Tensor, float]:
-    """Relevance like `x` (N, ...) of `(module(x) * density).sum()`, and the biases' share summed over samples."""
-    dense = Dense.of(module, x)
+def explain(
+    rule: DenseRule, module: nn.Module, x: Tensor, density: Tensor, *, dense: Dense | None = None
+) -> tuple[Tensor, float]:
+    """Relevance like `x` (N, ...) of `(module(x) * density).sum()`, and the biases' share summed over samples.
+
+    `dense` is `Dense.of(module, x)`, if it is at hand.
+    """
+    dense = Dense.of(module, x) if dense is None else dense
     with torch.no_grad():
         y = torch.cat([module(sample[None]) for sample in x])
     relevance, bias = torch.zeros_like(x), 0.0

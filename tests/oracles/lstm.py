@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 def _share(a: Tensor, w: Tensor, total: Tensor, r: Tensor, epsilon: float) -> Tensor:
     """R_i = a_i sum_j w_ij r_j / stab(total_j); a (N, I), w (I, J), total and r (N, J)."""
-    return a * ((r / (total + torch.where(total >= 0, epsilon, -epsilon))) @ w.T)
+    return a * ((r / torch.where(total >= 0, total + epsilon, total - epsilon)) @ w.T)
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def explain(lstm: nn.LSTM, readout: nn.Linear, x: Tensor, *, epsilon: float = 1e
     for t in reversed(range(x.shape[1])):
         before_h, _, z, fresh, kept, c = steps[t]
         r_c = r_c + r_h
-        stabilised = c + torch.where(c >= 0, epsilon, -epsilon)
+        stabilised = torch.where(c >= 0, c + epsilon, c - epsilon)
         r_g = fresh * r_c / stabilised
         r_c = kept * r_c / stabilised
         relevance[:, t] = _share(x[:, t], w_x[:, candidate], z, r_g, epsilon)

@@ -38,13 +38,14 @@ def test_all_equals_what_exists() -> None:
     program = (
         "import pellucid, json, types\n"
         "for name in pellucid.__all__: getattr(pellucid, name)\n"
-        "names = [n for n in dir(pellucid) if not n.startswith('_')]\n"
-        "modules = [n for n in names if isinstance(getattr(pellucid, n), types.ModuleType)]\n"
-        "print(json.dumps([names, modules]))"
+        "found = {name: isinstance(value, types.ModuleType) for name, value in vars(pellucid).items()}\n"
+        "print(json.dumps({name: module for name, module in found.items() if name[0] != '_'}))"
     )
-    names, modules = json.loads(run_python(program))
-    public = {name for name in pellucid.__all__ if not name.startswith("_")}
-    assert set(names) - set(modules) - {"annotations"} == public - set(modules)
+    found: dict[str, bool] = json.loads(run_python(program))
+    objects = {name for name, module in found.items() if not module} - {"annotations", "TYPE_CHECKING"}
+    public = {name for name in pellucid.__all__ if name != "__version__"}
+    assert objects == {name for name in public if not found[name]}
+    assert dir(pellucid) == pellucid.__all__
 
 
 def test_public_objects_are_documented() -> None:

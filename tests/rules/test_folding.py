@@ -1,4 +1,4 @@
-"""A batch-norm that alone follows a linear map is part of it for every rule but 0: the dense formula of both as one map."""
+"""A batch-norm that alone follows a linear map is part of it for every rule but 0: the dense formula of both as one."""
 
 from __future__ import annotations
 

@@ -23,6 +23,14 @@ from pellucid.rules.maps import LinearMap, linear_map
 __all__ = ["AlphaBeta", "Box", "Epsilon", "Flat", "Gamma", "LinearRule", "Pass", "WSquare", "ZPlus", "Zero"]
 
 
+def _check_epsilon(epsilon: float) -> None:
+    if not epsilon > 0:
+        raise InputError(
+            f"Expected a stabiliser epsilon > 0 (at an output of exactly zero nothing else keeps the quotient finite), got "
+            f"{epsilon}. For no stabiliser use the rule Zero."
+        )
+
+
 class LinearRule(ABC):
     """A rule for linear maps; ``folds`` says whether a batch-norm that follows is merged into the map first."""
 
@@ -64,6 +72,10 @@ class Epsilon(LinearRule):
     epsilon: float = 1e-6
     relative: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a stabiliser that stabilises nothing."""
+        _check_epsilon(self.epsilon)
+
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
         z = layer.output
@@ -79,16 +91,42 @@ class Epsilon(LinearRule):
         return layer.backward(s, layer.weight)
 
 
-def _parts(layer: LinearMap) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """z, z+, z-, and the absolute weight."""
+@dataclass(frozen=True)
+class _Parts:
+    """The output by sign of the contributions."""
+
+    z: Tensor
+    positive: Tensor
+    """z+, with the bias where it is positive."""
+    negative: Tensor
+    """z-, with the bias where it is negative."""
+    lacks_positive: Tensor
+    """Where no contribution is positive, up to rounding."""
+    lacks_negative: Tensor
+    absolute: Tensor
+    """|w|."""
+
+
+def _parts(layer: LinearMap) -> _Parts:
+    """Split the output in its positive and negative part, with one extra map.
+
+    A part below the rounding error of the two maps that it is the difference of counts as none: dividing by it would
+    turn rounding into relevance.
+    """
     z = layer.output
     absolute = layer.weight.abs()
     spread = layer.forward(layer.x.abs(), absolute)
-    if layer.bias is None:
-        return z, (z + spread) / 2, (z - spread) / 2, absolute
     bias = layer.bias
-    bare = z - bias
-    return z, (bare + spread).div_(2).add_(bias.clamp(min=0)), (bare - spread).div_(2).add_(bias.clamp(max=0)), absolute
+    bare = z if bias is None else z - bias
+    positive, negative = (bare + spread).div_(2), (bare - spread).div_(2)
+    noise = spread.mul_(16 * torch.finfo(spread.dtype).eps)
+    lacks_positive, lacks_negative = positive <= noise, negative >= -noise
+    positive.masked_fill_(lacks_positive, 0)
+    negative.masked_fill_(lacks_negative, 0)
+    if bias is not None:
+        positive.add_(bias.clamp(min=0))
+        negative.add_(bias.clamp(max=0))
+    return _Parts(z, positive, negative, lacks_positive, lacks_negative, absolute)
 
 
 def _bias_parts(layer: LinearMap) -> tuple[Tensor, Tensor] | None:
@@ -107,7 +145,8 @@ class AlphaBeta(LinearRule):
     epsilon: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Refuse pairs that do not conserve."""
+        """Refuse pairs that do not conserve, and a stabiliser that stabilises nothing."""
+        _check_epsilon(self.epsilon)
         if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
             raise InputError(
                 f"Expected alpha - beta = 1 with beta >= 0 (else relevance is not conserved), got alpha={self.alpha}, "
@@ -116,31 +155,46 @@ class AlphaBeta(LinearRule):
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
-        if self.beta == 0 and bool((layer.x >= 0).all()):
-            return self._positive(layer, density)
-        z, positive, negative, absolute = _parts(layer)
-        relevance = z * density
-        plus = (self.alpha * relevance).div_(positive + self.epsilon)
-        minus = (self.beta * relevance).div_(negative - self.epsilon)
+        if bool((layer.x >= 0).all()):
+            return self._unsigned(layer, density)
+        parts = _parts(layer)
+        plus, minus = self._quotients(layer, parts.z * density, parts.positive, parts.negative)
+        plus.masked_fill_(parts.lacks_positive, 0)
+        minus.masked_fill_(parts.lacks_negative, 0)
+        return _two_maps(layer, parts.absolute, plus - minus, plus.add_(minus))
+
+    def _quotients(
+        self, layer: LinearMap, relevance: Tensor, positive: Tensor, negative: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``alpha R / z+`` and ``beta R / z-``, stabilised, with what bias and stabiliser took booked."""
+        plus = (self.alpha * relevance).div_(positive.add_(self.epsilon))
+        minus = relevance.mul_(self.beta).div_(negative.sub_(self.epsilon))
         biases = _bias_parts(layer)
         if biases is not None:
             layer.book_bias(plus, biases[0])
-            layer.book_bias(-minus, biases[1])
+            layer.book_bias(minus, -biases[1])
         layer.step.book("stabiliser", self.epsilon * (plus.sum() + minus.sum()))
-        return _two_maps(layer, absolute, plus - minus, plus + minus)
+        return plus, minus
 
-    def _positive(self, layer: LinearMap, density: Tensor) -> Tensor:
-        """The same for beta = 0 and a >= 0: only positive weights count, one map instead of two."""
-        weight = layer.weight.clamp(min=0)
-        positive = layer.forward(layer.x, weight)
+    def _unsigned(self, layer: LinearMap, density: Tensor) -> Tensor:
+        """The same for a >= 0, where the sign of a contribution is the weight's: no part is a difference."""
+        above, below = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
         biases = _bias_parts(layer)
+        positive = layer.forward(layer.x, above)
         if biases is not None:
             positive = positive.add_(biases[0])
-        s = (layer.output * density).div_(positive.add_(self.epsilon))
+        relevance = layer.output * density
+        if self.beta == 0:
+            s = relevance.div_(positive.add_(self.epsilon))
+            if biases is not None:
+                layer.book_bias(s, biases[0])
+            layer.step.book("stabiliser", self.epsilon * s.sum())
+            return layer.backward(s, above)
+        negative = layer.forward(layer.x, below)
         if biases is not None:
-            layer.book_bias(s, biases[0])
-        layer.step.book("stabiliser", self.epsilon * s.sum())
-        return layer.backward(s, weight)
+            negative = negative.add_(biases[1])
+        plus, minus = self._quotients(layer, relevance, positive, negative)
+        return layer.backward(plus, above).sub_(layer.backward(minus, below))
 
 
 def ZPlus(epsilon: float = 1e-6) -> AlphaBeta:  # noqa: N802  (a rule's name, used as one)
@@ -164,11 +218,16 @@ class Gamma(LinearRule):
     gamma: float = 0.25
     epsilon: float = 1e-6
 
+    def __post_init__(self) -> None:
+        """Refuse a stabiliser that stabilises nothing."""
+        _check_epsilon(self.epsilon)
+
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
-        z, positive, negative, absolute = _parts(layer)
+        parts = _parts(layer)
+        z, absolute = parts.z, parts.absolute
         upper = z >= 0
-        base = torch.where(upper, z + self.gamma * positive, z + self.gamma * negative)
+        base = z + self.gamma * torch.where(upper, parts.positive, parts.negative)
         s = z * density / torch.where(upper, base + self.epsilon, base - self.epsilon)
         side = torch.where(upper, 1.0, -1.0).to(s.dtype)
         if layer.bias is not None:
@@ -196,6 +255,10 @@ class Box(LinearRule):
     low: float | Tensor = -1.0
     high: float | Tensor = 1.0
     epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        """Refuse a stabiliser that stabilises nothing."""
+        _check_epsilon(self.epsilon)
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
