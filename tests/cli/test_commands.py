@@ -7,12 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from pellucid import __version__
 from pellucid.cli import app, catalogue
-from pellucid.cli.options import parse_dtype, parse_keep, parse_memory
+from pellucid.cli.options import parse_keep
 from pellucid.errors import InputError
 from tests.cli.conftest import MODEL, Ran
 
@@ -60,6 +59,7 @@ def test_bad_use_is_one_line(pellucid: Run, words: tuple[str, ...], hint: str) -
 def test_rules_lists_every_rule(pellucid: Run) -> None:
     ran = pellucid("rules", "--json")
     rules = {rule["name"]: rule for rule in json.loads(ran.out)["rules"]}
+    assert "LinearRule" not in rules  # what the others are made from, no rule by itself
     assert {"Epsilon", "Gamma", "AlphaBeta", "ZPlus", "Box", "Flat", "Pass", "Half", "Gate"} <= set(rules)
     assert "epsilon=1e-06" in rules["Epsilon"]["parameters"]
     assert all(rule["summary"] for rule in rules.values())
@@ -93,20 +93,6 @@ def test_check_of_an_unknown_operation_names_it_and_ends_with_1(pellucid: Run, p
     assert ran.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("100", 100), ("2kB", 2000), ("500MB", 500_000_000), ("2GiB", 2**31), ("1.5 ki", 1536), ("3T", 3 * 10**12)],
-)
-def test_memory_sizes(text: str, size: int) -> None:
-    assert parse_memory(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1", "much", "2 XB", "1i"])
-def test_memory_refuses(text: str) -> None:
-    with pytest.raises(InputError, match="--memory"):
-        parse_memory(text)
-
-
 def test_keep_collects_units_by_layer() -> None:
     assert parse_keep(["layer3=1,2", "a=b=5", "layer3= 7"]) == {"layer3": [1, 2, 7], "a=b": [5]}
     assert parse_keep([]) is None
@@ -116,8 +102,3 @@ def test_keep_collects_units_by_layer() -> None:
 def test_keep_refuses(spec: str) -> None:
     with pytest.raises(InputError, match="LAYER=UNIT"):
         parse_keep([spec])
-
-
-def test_dtype() -> None:
-    assert parse_dtype("bfloat16") is torch.bfloat16
-    assert parse_dtype(None) is None

@@ -28,7 +28,8 @@ def test_one_photo_gives_prediction_ledger_and_files(pellucid: Run, place: Path)
     assert sorted(path.name for path in made.iterdir()) == ["photo0.pellucid", "photo0.png", "report.html"]
     for path in made.iterdir():
         assert path.name in ran.out
-    assert Image.open(made / "photo0.png").width > 100
+    with Image.open(made / "photo0.png") as picture:
+        assert picture.width > 100
     page = (made / "report.html").read_text(encoding="utf-8")
     assert "photo0.png" in page
     assert "unaccounted" in page
@@ -70,12 +71,12 @@ def test_several_targets_give_several_files(pellucid: Run, place: Path) -> None:
     ran = explain(pellucid, "photos/photo0.png", "--targets", "cat", "--targets", "well-read owl", "--output", "o")
     assert ran.code == 0, ran.err
     names = sorted(path.name for path in (place / "o").glob("*.pellucid"))
-    assert names == ["photo0-cat.pellucid", "photo0-well-read-owl.pellucid"]
+    assert names == ["photo0-0-cat.pellucid", "photo0-2-well-read-owl.pellucid"]
 
 
 def test_photos_of_one_stem_do_not_overwrite_each_other(pellucid: Run, place: Path) -> None:
     photos = place / "photos"
-    Image.open(photos / "photo0.png").save(photos / "photo0.bmp")
+    Image.new("RGB", (30, 30), "red").save(photos / "photo0.bmp")
     assert explain(pellucid, "photos", "--output", "o").code == 0
     assert len(list((place / "o").glob("*.pellucid"))) == 4
 
@@ -130,7 +131,7 @@ BAD = {
     "unknown layer": (("--layer", "nowhere"), "nowhere"),
     "dtype": (("--dtype", "int64"), "int64"),
     "dtype that is none": (("--dtype", "load"), "load"),
-    "memory": (("--memory", "much"), "2GiB"),
+    "memory": (("--memory", "much"), "much"),
     "keep": (("--keep", "layer3"), "LAYER=UNIT"),
     "scale": (("--scale", "-1"), "above zero"),
     "colour map": (("--cmap", "jet"), "jet"),

@@ -17,7 +17,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.ops": ("errors", "engine.numerics"),
     "engine.ledger": ("errors", "engine.numerics"),
     "engine.graph": ("errors", "engine.numerics", "engine.ops"),
-    "engine": ("errors", "engine"),
+    "engine.trace": ("errors", "engine", "structures", "outputs", "targets"),  # one forward, ready for a target
+    "engine": ("errors", "engine", "structures"),
     "rules": ("errors", "engine"),
     "selection": ("errors", "engine"),
     "composites": ("errors", "engine", "rules", "selection"),

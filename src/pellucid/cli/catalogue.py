@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 
 def summary(thing: object) -> str:
@@ -16,7 +17,9 @@ def rule_rows() -> list[tuple[str, str, str]]:
     from pellucid import rules
 
     found = ((name, getattr(rules, name)) for name in sorted(rules.__all__))
-    return [(name, _parameters(rule), summary(rule)) for name, rule in found if inspect.isclass(rule)]
+    return [
+        (name, _parameters(rule), summary(rule)) for name, rule in found if name[0].isupper() and name != "LinearRule"
+    ]
 
 
 def composite_tables() -> list[tuple[str, str, list[tuple[str, str]]]]:
@@ -27,7 +30,7 @@ def composite_tables() -> list[tuple[str, str, list[tuple[str, str]]]]:
     return [(name, summary(make), list(make().table())) for name, make in named]
 
 
-def _parameters(rule: type) -> str:
+def _parameters(rule: Callable[..., object]) -> str:
     parts = []
     for parameter in inspect.signature(rule).parameters.values():
         default = "" if parameter.default is inspect.Parameter.empty else f"={parameter.default!r}"

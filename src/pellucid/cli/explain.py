@@ -85,9 +85,9 @@ def explain(
         "layer": layer or None,
         "keep": options.parse_keep(keep or []),
         "inputs": inputs or None,
-        "dtype": options.parse_dtype(dtype),
+        "dtype": dtype,
         "device": device,
-        "memory": options.parse_memory(memory),
+        "memory": memory,
         "seed": seed,
     }
     choices["target" if not targets else "targets"] = targets or target

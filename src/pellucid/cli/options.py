@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pellucid.errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 Model = Annotated[
     str,
@@ -55,27 +52,6 @@ Trust = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
 
-_UNITS = {"": 1} | {
-    letter + mark: base**power
-    for mark, base in (("", 1000), ("i", 1024))
-    for power, letter in enumerate("kmgt", start=1)
-}
-
-
-def parse_memory(text: str | None) -> int | None:
-    """``"2GiB"`` as bytes; None stays None.
-
-    Raises:
-        InputError: not a positive number with a unit of bytes.
-    """
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
-    size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
-    if size < 1:
-        raise InputError(f"--memory expects a size such as 500MB or 2GiB, and got {text!r}.")
-    return size
-
 
 def parse_keep(specs: Sequence[str]) -> dict[str, list[int]] | None:
     """``["layer3=1,2,5"]`` as ``{"layer3": [1, 2, 5]}``; no spec at all as None.
@@ -90,19 +66,3 @@ def parse_keep(specs: Sequence[str]) -> dict[str, list[int]] | None:
             raise InputError(f"--keep expects LAYER=UNIT,UNIT,... such as layer3=1,2,5, and got {spec!r}.")
         kept.setdefault(layer, []).extend(int(unit) for unit in units.split(","))
     return kept or None
-
-
-def parse_dtype(name: str | None) -> torch.dtype | None:
-    """``"float64"`` as the torch dtype; None stays None.
-
-    Raises:
-        InputError: torch has no floating dtype of that name.
-    """
-    if name is None:
-        return None
-    import torch
-
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-        raise InputError(f"--dtype expects a floating dtype such as float32, float64 or bfloat16, and got {name!r}.")
-    return dtype
