@@ -69,6 +69,8 @@ class Record:
         args = _fill(self.args, live)
         if self.base is not None and self.view is None:
             args = (self.base.clone(), *args[1:])
+        elif self.func._schema.is_mutable:
+            args = (args[0].clone(), *args[1:])
         return self.func(*args, **_fill(self.kwargs, live))
 
     def call_on_base(self, base: Tensor, *live: Tensor) -> Tensor:
@@ -140,6 +142,9 @@ class Observer(TorchDispatchMode):
         if packet is aten.detach or not torch.is_grad_enabled():
             return self._without_grad(packet, func, args, kwargs)
         number = torch._C._autograd._get_sequence_nr() - 1
+        mutable = func._schema.is_mutable
+        if mutable and number in self.records and number - 1 not in self.records:
+            number -= 1  # before it overwrites its input, an operation that saves it clones it: a node of its own
         if number in self.records:  # no node was made for this operation: a comparison, an index, a shape
             return func(*args, **kwargs)
         found: list[Tensor] = []
@@ -153,7 +158,6 @@ class Observer(TorchDispatchMode):
         if packet in _EMBEDDINGS:
             live = self._look_up(number, args) or live
         self._live[number] = live
-        mutable = func._schema.is_mutable
         if live:
             if packet in _KEEP_INPUT:
                 record.inputs = tuple(tensor.clone() if mutable and k == 0 else tensor for k, tensor in enumerate(found))

@@ -33,7 +33,9 @@ class Kind(Enum):
 
 
 def _nodes(names: str) -> tuple[str, ...]:
-    return tuple(f"{name}Backward0" if name[-1].isalpha() else f"{name[:-1]}Backward{name[-1]}" for name in names.split())
+    """Node names from their stems; ``Name/1`` is the variant that PyTorch numbers 1."""
+    parts = [name.partition("/") for name in names.split()]
+    return tuple(f"{stem}Backward{number or 0}" for stem, _, number in parts)
 
 
 class Op(Enum):
@@ -49,104 +51,104 @@ class Op(Enum):
     RESHAPE = (
         Kind.MOVE,
         _nodes(
-            "View UnsafeView ReshapeAlias Reshape Squeeze Squeeze1 Squeeze2 Unsqueeze Permute Transpose T Expand Alias"
-            " Unfold Movedim PixelShuffle PixelUnshuffle ViewAsReal ViewAsComplex Flip Roll Rot90 Repeat Unflatten"
-            " AsStrided AsStrided1 Im2Col ChannelShuffle NativeChannelShuffle SwapAxes Col2ImView LiftFresh"
+            "View UnsafeView ReshapeAlias ReshapeCopy Squeeze Squeeze/1 Squeeze/2 Squeeze/3 Squeeze/4 Squeeze/5 Unsqueeze"
+            " Unsqueeze/1 Permute Transpose Transpose/1 T T/1 Expand Alias Unfold PixelShuffle PixelUnshuffle ViewAsReal"
+            " ViewAsComplex Flip Roll Rot90 Repeat AsStrided Im2Col ChannelShuffle"
         ),
     )
     SELECT = (
         Kind.MOVE,
         _nodes(
-            "Slice Select Narrow Split SplitWithSizes Chunk Unbind Index IndexSelect Gather Diagonal Take Tril Triu"
-            " TakeAlongDim MaskedSelect UnsafeSplit UnsafeSplitWithSizes"
+            "Slice Select Split SplitWithSizes Unbind Index IndexSelect Gather Diagonal Take Tril Triu MaskedSelect"
+            " UnsafeSplit UnsafeSplitWithSizes NarrowCopy UnsafeIndex DiagEmbed PackPaddedSequence"
         ),
     )
-    COPY = (
-        Kind.MOVE,
-        _nodes("Clone ToCopy Contiguous Cast Detach Dropout NativeDropout FusedDropout LiftCopy Copy"),
-    )
-    SCALE = (Kind.ELEMENTWISE, _nodes("Neg"))
-    SUM = (Kind.MIX, _nodes("Sum Sum1 Mean Mean1 Trace Cumsum NanSum NanToNum"))
+    COPY = (Kind.MOVE, (*_nodes("Clone ToCopy NativeDropout FusedDropout Lift LazyClone Alias/1"), "torch::autograd::CopyBackwards"))
+    SCALE = (Kind.ELEMENTWISE, _nodes("Neg NegView"))
+    SUM = (Kind.MIX, _nodes("Sum Sum/1 Mean Mean/1 Trace Cumsum Nansum NanToNum"))
     AVERAGE_POOL = (
         Kind.MIX,
-        _nodes("AvgPool1D AvgPool2D AvgPool3D AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D"),
+        _nodes("AvgPool2D AvgPool3D AdaptiveAvgPool2D AdaptiveAvgPool3D MkldnnAdaptiveAvgPool2D"),
     )
     RESAMPLE = (
         Kind.MIX,
-        _nodes(
-            "UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleLinear1D UpsampleBilinear2D"
-            " UpsampleBicubic2D UpsampleTrilinear3D UpsampleBilinear2DAa UpsampleBicubic2DAa UpsampleNearestExact1D"
-            " UpsampleNearestExact2D UpsampleNearestExact3D GridSampler2D GridSampler3D Col2Im ReflectionPad1D"
-            " ReflectionPad2D ReflectionPad3D ReplicationPad1D ReplicationPad2D ReplicationPad3D"
-        )
-        + ("torchvision::autograd::ROIAlignFunction", "CppFunction<vision::ops::ROIAlign>"),
+        (
+            *_nodes(
+                "UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleLinear1D UpsampleBilinear2D"
+                " UpsampleBicubic2D UpsampleTrilinear3D UpsampleBilinear2DAa UpsampleBicubic2DAa UpsampleLanczos2DAa"
+                " UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D GridSampler2D GridSampler3D"
+                " GridSampler2DCpuFallback Col2Im ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D"
+                " ReplicationPad2D ReplicationPad3D"
+            ),
+            "torchvision::autograd::ROIAlignFunction",
+            "CppNode<ROIAlignFunction>",
+        ),
     )
-    FOURIER = (Kind.MIX, _nodes("FftR2C FftC2C FftC2R Real Imag Conj ConjPhysical ResolveConj ResolveNeg Complex"))
+    FOURIER = (Kind.MIX, _nodes("FftR2C FftC2C FftC2R Conj ConjPhysical Complex"))
 
-    ADD = (Kind.AFFINE, _nodes("Add Add1 Sub Sub1 Rsub Rsub1 Lerp Lerp1 Lerp2"))
+    ADD = (Kind.AFFINE, _nodes("Add Add/1 Sub Sub/1 Rsub Rsub/1 Lerp Lerp/1"))
     JOIN = (Kind.AFFINE, _nodes("Cat Stack"))
     FILL = (
         Kind.AFFINE,
         _nodes(
-            "ConstantPadNd ConstantPadNd1 Where MaskedFill MaskedFill1 MaskedScatter IndexPut IndexCopy IndexAdd"
-            " IndexFill IndexFill1 Scatter Scatter1 ScatterAdd ScatterReduce SliceScatter SelectScatter"
-            " DiagonalScatter IndexReduce UnsafeIndexPut Fill Fill1 Zero UnsafeIndex UnsafeMaskedIndex"
-            " UnsafeMaskedIndexPutAccumulate"
+            "ConstantPadNd Where MaskedFill MaskedFill/1 MaskedScatter IndexPut IndexPutImpl IndexCopy IndexAdd IndexFill"
+            " IndexFill/1 Scatter Scatter/1 ScatterAdd ScatterReduce SliceScatter SelectScatter DiagonalScatter"
+            " AsStridedScatter IndexReduce Put Fill Fill/1 Zero UnsafeMaskedIndex UnsafeMaskedIndexPutAccumulate"
         ),
     )
-    WRITE = (Kind.AFFINE, ("torch::autograd::CopySlices", "CopySlices", "CopyBackwards", "torch::autograd::CopyBackwards"))
+    WRITE = (Kind.AFFINE, ("torch::autograd::CopySlices",))
 
     MAX_POOL = (
         Kind.WINNER,
         _nodes(
-            "MaxPool2DWithIndices MaxPool3DWithIndices MaxPool2D AdaptiveMaxPool2D AdaptiveMaxPool3D"
-            " FractionalMaxPool2D MkldnnMaxPool2D MaxUnpool2D MaxUnpool3D"
+            "MaxPool2DWithIndices MaxPool3DWithIndices MaxPool2D AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D"
+            " FractionalMaxPool3D MkldnnMaxPool2D MkldnnMaxPool3D MaxUnpool2D MaxUnpool3D"
         ),
     )
     MAX = (
         Kind.WINNER,
         _nodes(
-            "Max Max1 Max2 Min Min1 Min2 Amax Amin Maximum Minimum Topk Sort Sort1 Kthvalue Median Median1 Mode"
-            " Cummax Cummin Fmax Fmin Aminmax NanMedian Argsort"
+            "Max Max/1 Min Min/1 Amax Amin Maximum Minimum Topk Sort Sort/1 Kthvalue Median Median/1 Mode Cummax Cummin"
+            " Fmax Fmin Aminmax Nanmedian Nanmedian/1"
         ),
     )
 
-    RELU = (Kind.ELEMENTWISE, _nodes("Relu Threshold"))
-    LEAKY_RELU = (Kind.ELEMENTWISE, _nodes("LeakyRelu LeakyRelu1 PreluKernel Prelu RreluWithNoise RreluWithNoise1"))
+    RELU = (Kind.ELEMENTWISE, _nodes("Relu Threshold Threshold/1"))
+    LEAKY_RELU = (Kind.ELEMENTWISE, _nodes("LeakyRelu LeakyRelu/1 PreluKernel RreluWithNoise RreluWithNoise/1"))
     GELU = (Kind.ELEMENTWISE, _nodes("Gelu"))
     SILU = (Kind.ELEMENTWISE, _nodes("Silu"))
     ACTIVATION = (
         Kind.ELEMENTWISE,
         _nodes(
-            "Hardtanh Hardswish Elu Elu1 Mish Softplus Softshrink Hardshrink LogSigmoid Clamp Clamp1 ClampMin ClampMin1"
-            " ClampMax ClampMax1 Celu Celu1 Selu Hardtanh1"
+            "Hardtanh Hardswish Elu Elu/1 Mish Softplus Softshrink Hardshrink LogSigmoid Clamp Clamp/1 ClampMin ClampMin/1"
+            " ClampMax ClampMax/1 Celu Celu/1"
         ),
     )
     FUNCTION = (
         Kind.ELEMENTWISE,
         _nodes(
-            "Tanh Sin Cos Tan Abs Erf Erfc Expm1 Log1p Atan Asinh Sinh Cosh Square Round Floor Ceil Trunc Sign Frac"
-            " SpecialNdtr Erfinv Remainder Fmod Sinc Asin Acos Atanh Acosh Logit Lgamma Heaviside Round1"
+            "Tanh Sin Cos Tan Abs Erf Erfc Expm1 Log1P Atan Asinh Sinh Cosh Round Round/1 Floor Ceil Trunc Sign Sgn Frac"
+            " Erfinv Remainder Fmod Sinc Asin Acos Atanh Logit Deg2Rad Rad2Deg I0"
         ),
     )
     SIGMOID = (Kind.GATE, _nodes("Sigmoid Hardsigmoid"))
     EXPONENTIAL = (Kind.GATE, _nodes("Exp Exp2"))
-    POWER = (Kind.GATE, _nodes("Rsqrt Sqrt Reciprocal Pow Pow1 Pow2 Log Log2 Log10"))
-    STATISTIC = (Kind.GATE, _nodes("Norm Norm1 Norm2 Norm3 Norm4 LinalgVectorNorm Var Std VarMean StdMean Cdist Dist Prod Prod1 Cumprod"))
-
-    PRODUCT = (Kind.PRODUCT, _nodes("Mul Mul1 Addcmul Glu Dot Addcdiv Cross LinalgCross") + ("ComplexMulBackward0",))
-    DIVISION = (Kind.DIVISION, _nodes("Div Div1 Div2 Div3"))
-    MATMUL = (Kind.PRODUCT, _nodes("Bmm Baddbmm Addbmm Mv Addmv Ger Addr Inner GroupedMm"))
-    LINEAR = (Kind.LINEAR, _nodes("Addmm Mm Linear AddmmActivation Bilinear"))
-    CONVOLUTION = (
-        Kind.LINEAR,
-        _nodes("Convolution ConvolutionOverrideable MkldnnConvolution CudnnConvolution ConvDepthwise2D ConvTbc SlowConv2D"),
+    POWER = (Kind.GATE, _nodes("Rsqrt Sqrt Reciprocal Pow Pow/1 Pow/2 Log Log2 Log10"))
+    STATISTIC = (
+        Kind.GATE,
+        _nodes("Norm Norm/1 Norm/2 Norm/3 LinalgVectorNorm Var Std VarMean StdMean Cdist Dist Prod Prod/1 Cumprod"),
     )
 
-    BATCH_NORM = (Kind.NORM, _nodes("NativeBatchNorm CudnnBatchNorm MiopenBatchNorm NativeBatchNormLegitNoTraining"))
+    PRODUCT = (Kind.PRODUCT, _nodes("Mul Mul/1 Addcmul Glu Dot Vdot Addcdiv LinalgCross"))
+    DIVISION = (Kind.DIVISION, _nodes("Div Div/1 Div/2 Div/3"))
+    MATMUL = (Kind.PRODUCT, _nodes("Bmm Baddbmm Addbmm Mv Addmv Addr GroupedMm Matmul"))
+    LINEAR = (Kind.LINEAR, _nodes("Addmm Mm Linear"))
+    CONVOLUTION = (Kind.LINEAR, _nodes("Convolution Convolution/1 MkldnnConvolution"))
+
+    BATCH_NORM = (Kind.NORM, _nodes("NativeBatchNorm CudnnBatchNorm MiopenBatchNorm"))
     LAYER_NORM = (Kind.NORM, _nodes("NativeLayerNorm"))
     GROUP_NORM = (Kind.NORM, _nodes("NativeGroupNorm"))
-    RMS_NORM = (Kind.NORM, _nodes("FusedRmsNorm RmsNorm"))
+    RMS_NORM = (Kind.NORM, _nodes("FusedRmsNorm"))
 
     SOFTMAX = (Kind.SOFTMAX, _nodes("Softmax SafeSoftmax LogSoftmax Logsumexp MaskedSoftmax"))
     ATTENTION = (

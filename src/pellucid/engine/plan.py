@@ -26,6 +26,7 @@ _LINEAR_OPERANDS: Mapping[str, tuple[int, int]] = {
     "MmBackward0": (0, 1),
     "LinearBackward0": (0, 1),
     "ConvolutionBackward0": (0, 1),
+    "ConvolutionBackward1": (0, 1),
     "BmmBackward0": (0, 1),
     "BaddbmmBackward0": (1, 2),
     "MvBackward0": (0, 1),
@@ -88,7 +89,7 @@ class Plan:
             name, embedding = self._leaf_name(tensor)
             if embedding:
                 return "embedding", name or module
-            if name.rpartition(".")[2] in ("bias", "b"):
+            if name.rpartition(".")[2].startswith("bias"):
                 return "bias", name.rpartition(".")[0] or module
             return "learned token", name or module
         return "constant", module

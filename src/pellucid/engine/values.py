@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -20,6 +20,7 @@ __all__ = ["SAVED", "Values", "saved"]
 SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
         "ConvolutionBackward0": {0: "input", 1: "weight"},
+        "ConvolutionBackward1": {0: "input", 1: "weight"},
         "AddmmBackward0": {1: "mat1", 2: "mat2"},
         "MmBackward0": {0: "self", 1: "mat2"},
         "BmmBackward0": {0: "self", 1: "mat2"},
@@ -46,6 +47,9 @@ SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
 )
 """Node name -> operand -> the field in which the node holds that operand's value."""
 
+_HOPS = 12
+"""How many operations back a value is computed again."""
+
 _SAME_ELEMENTS = frozenset(("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "UnsqueezeBackward0",
                             "SqueezeBackward0", "SqueezeBackward1", "SqueezeBackward2", "AliasBackward0"))
 
@@ -62,18 +66,39 @@ def saved(node: Node, field: str) -> Tensor | None:
 class Values:
     """Looks up the value on an edge of the graph."""
 
-    def __init__(self, graph: Graph, observer: Observer) -> None:
+    def __init__(self, graph: Graph, observer: Observer, reached: Sequence[tuple[bool, ...]]) -> None:
         self.graph = graph
         self.observer = observer
+        self.reached = reached
 
-    def of(self, edge: Edge) -> Tensor | None:
-        """The value on ``edge``, or None where nothing holds it."""
+    def of(self, edge: Edge, *, hops: int = 0) -> Tensor | None:
+        """The value on ``edge``, or None where nothing holds it and it cannot be computed again."""
         source, output = edge
+        if source < 0:
+            return None
+        variable = getattr(self.graph.nodes[source], "variable", None)
+        if isinstance(variable, Tensor):
+            return variable.detach()
         record = self.observer.records.get(self.graph.sequence(source))
-        if record is not None and record.output is not None and output == 0:
-            if record.output._version == record.version:
-                return record.output.detach()
-        return self._from_consumers(edge, self.graph.shape(edge), 0)
+        if record is not None and record.output is not None and output == 0 and record.output._version == record.version:
+            return record.output.detach()
+        value = self._from_consumers(edge, self.graph.shape(edge), 0)
+        return value if value is not None or hops >= _HOPS else self._again(source, output, hops)
+
+    def _again(self, source: int, output: int, hops: int) -> Tensor | None:
+        """Run the operation again on the values of its live operands."""
+        record = self.observer.records.get(self.graph.sequence(source))
+        if record is None or record.view is not None:
+            return None
+        live = []
+        for edge, reached in zip(self.graph.edges[source], self.reached[source], strict=True):
+            if reached:
+                value = self.of(edge, hops=hops + 1)
+                if value is None:
+                    return None
+                live.append(value)
+        result = record.call(*live)
+        return result[output] if isinstance(result, (tuple, list)) else result
 
     def _from_consumers(self, edge: Edge, shape: torch.Size, hops: int) -> Tensor | None:
         graph = self.graph

@@ -69,7 +69,7 @@ class Walk:
         self.plan = plan
         self.observer = observer
         self.book = book
-        self.values = Values(graph, observer)
+        self.values = Values(graph, observer, plan.reached)
         self._taps: dict[int, list[Tap]] = {}
         self._masks: dict[int, list[Mask]] = {}
         for tap in taps:

@@ -214,7 +214,7 @@ def linear_map(step: Step) -> LinearMap:
         ModelError: the node is none.
     """
     name = step.walk.graph.names[step.index]
-    if name == "ConvolutionBackward0":
+    if name.startswith("ConvolutionBackward"):
         if step.live[1]:
             return _WeightLive(step)
         return _Convolution(step)
