@@ -27,8 +27,8 @@ def _close(ours: Tensor, theirs: Tensor, implementation: str, tolerance: float =
     torch.testing.assert_close(ours, theirs, atol=(1e-5 if implementation == "eager" else tolerance) * scale, rtol=0.0)
 
 
-def _closed(result: Any, implementation: str) -> None:
-    assert result.ledger.closed(1e-5 if implementation == "eager" else 1e-9), str(result.ledger)
+def _closed(result: Any, implementation: str, tolerance: float = 1e-9) -> None:
+    assert result.ledger.closed(1e-5 if implementation == "eager" else tolerance), str(result.ledger)
 
 
 @pytest.mark.parametrize("paper", PAPERS)
@@ -61,7 +61,7 @@ def test_bert(paper: str, implementation: str) -> None:
 @pytest.mark.parametrize("paper", PAPERS)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_llama(paper: str, implementation: str) -> None:
-    """Rotary angles are float32 in transformers and in the oracle, but not rounded alike."""
+    """transformers' Llama takes its norms and rotary angles in float32, whatever the model's precision."""
     net = transformer_models.llama(implementation)
     ids = torch.randint(0, 40, (2, 7), generator=torch.Generator().manual_seed(3))
     rules = attention.Rules(paper, EPSILON)
@@ -69,7 +69,7 @@ def test_llama(paper: str, implementation: str) -> None:
     theirs, _ = attention.relevance(words, lambda w: attention.llama(net, w, rules)[:, -1, 5])
     result = pl.explain(net, {"input_ids": ids}, target=lambda logits: logits[:, -1, 5], composite=paper)
     _close(result.relevance["input_ids"], theirs.sum(-1), implementation, 1e-5)
-    _closed(result, implementation)
+    _closed(result, implementation, 1e-6)
 
 
 @pytest.mark.parametrize("paper", PAPERS)

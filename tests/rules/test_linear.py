@@ -39,9 +39,9 @@ def _dense(name: str) -> dense.Dense:
 @pytest.mark.parametrize("rule", PAIRS)
 @pytest.mark.parametrize("name", MAPS)
 def test_equals_dense_formula(name: str, rule: str) -> None:
-    """z+ has a shorter way where no input is negative."""
+    """z+ and alpha-beta have a shorter way where no input is negative."""
     ours, theirs = PAIRS[rule]
-    for sign in ("both", "positive") if rule == "z+" else ("both",):
+    for sign in ("both", "positive") if rule.startswith(("z+", "alpha")) else ("both",):
         module, x, density = make(name, sign=sign)
         expected, bias = dense.explain(theirs, module, x, density, dense=_dense(name))
         result = explained(module, x, density, ours)

@@ -97,7 +97,7 @@ def test_frozen_statistics(name: str) -> None:
     shift = getattr(module, "bias", None)
     if shift is not None:
         side = (1, -1, 1) if name.startswith(("group", "instance")) else (1, 1, -1)
-        taken = float((density @ net.head.weight * shift.reshape(side)).sum())
+        taken = float((density @ net.head.weight * shift.reshape(side)).sum().detach())
         assert result.ledger is not None
         assert result.ledger.amounts["bias"] == pytest.approx(taken, abs=1e-9)
 

@@ -10,7 +10,7 @@ from pellucid.rules import Zero
 from tests.oracles import conditioned
 from tests.rules.helpers import one_rule
 
-SIZES = {"small-cnn": 20, "vgg11": 32, "squeezenet": 64, "resnet18": 64}
+SIZES = {"small-cnn": 32, "vgg11": 32, "squeezenet": 64, "resnet18": 64}
 
 
 @pytest.mark.parametrize("bias", [0.1, 0.0])
