@@ -77,6 +77,7 @@ def _confident(name: str, random: np.random.Generator, size: int) -> Tensor | No
     return None
 
 
+@functools.cache
 def crops(n: int, *, seed: int = 0) -> list[Photo]:
     """`n` photos of 224 x 224 that the model classifies confidently, all labelled photos in turn."""
     random = np.random.default_rng(seed)
@@ -94,6 +95,7 @@ def crops(n: int, *, seed: int = 0) -> list[Photo]:
     )
 
 
+@functools.cache
 def mosaics(n: int, *, seed: int = 1, size: int = 224) -> list[Photo]:
     """`n` mosaics of four photos, `size` pixels each; the class of one confidently named cell is explained."""
     random = np.random.default_rng(seed)

@@ -86,12 +86,12 @@ def _explained(case: Case, job: Job, plain: float) -> dict[str, Any]:
         "seconds": seconds,
         "gradient_ratio": seconds / plain,
     }
-    found["reason"] = "; ".join(_misses(found, job.dtype))
+    found["reason"] = "; ".join(misses(found, job.dtype))
     found["passed"] = not found["reason"]
     return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in found.items()}
 
 
-def _misses(found: dict[str, Any], dtype: str) -> Iterator[str]:
+def misses(found: dict[str, Any], dtype: str) -> Iterator[str]:
     """What keeps a row from passing."""
     if not found["finite"]:
         yield "not finite"

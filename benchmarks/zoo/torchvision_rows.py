@@ -17,7 +17,8 @@ from benchmarks.zoo.registry import Row
 CLASSIFICATION = {
     "alexnet": 96, "convnext_tiny": 64, "densenet121": 64, "efficientnet_b0": 64, "efficientnet_v2_s": 64,
     "googlenet": 64, "inception_v3": 96, "maxvit_t": 224, "mnasnet0_5": 64, "mobilenet_v2": 64,
-    "mobilenet_v3_small": 64, "regnet_x_400mf": 64, "regnet_y_400mf": 64, "resnet18": 64, "resnet50": 64, "resnext50_32x4d": 64,
+    "mobilenet_v3_small": 64, "regnet_x_400mf": 64, "regnet_y_400mf": 64, "resnet18": 64, "resnet50": 64,
+    "resnext50_32x4d": 64,
     "wide_resnet50_2": 64, "shufflenet_v2_x0_5": 64, "squeezenet1_0": 64, "squeezenet1_1": 64, "swin_t": 64,
     "swin_v2_t": 64, "vgg11": 64, "vgg11_bn": 64, "vit_b_32": 96,
 }  # fmt: skip

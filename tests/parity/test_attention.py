@@ -56,6 +56,16 @@ def test_bert(paper: str, implementation: str) -> None:
     result = pl.explain(net, {"input_ids": ids, "attention_mask": keep}, target=1, composite=paper)
     _close(result.relevance["input_ids"], theirs.sum(-1), implementation)
     _closed(result, implementation)
+    # Positions and segments are added to the words, so they meet the words' density.
+    density = theirs / words
+    state = net.state_dict()
+    positions = state["bert.embeddings.position_embeddings.weight"][:7]
+    segments = state["bert.embeddings.token_type_embeddings.weight"][0]
+    booked = result.ledger.modules("embedding")
+    taken = {module: float((part * density).sum()) for module, part in [("position", positions), ("type", segments)]}
+    for part, amount in taken.items():
+        (found,) = (value for module, value in booked.items() if part in module)
+        assert found == pytest.approx(amount, rel=1e-4 if implementation == "eager" else 1e-8)
 
 
 @pytest.mark.parametrize("paper", PAPERS)

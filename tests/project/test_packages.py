@@ -37,21 +37,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def install(package: Path, folder: Path) -> Path:
     """A fresh environment with only ``package`` of its own, the libraries from this one; its Python."""
-    venv.create(folder, with_pip=False)
-    python = folder / "bin" / "python"
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        python,
-        "install",
-        "--no-deps",
-        "--no-build-isolation",
-        package,
-        cwd=folder,
-    )
-    (site,) = (folder / "lib").glob("python*/site-packages")
+    folder.mkdir()
+    wheels = folder / "wheels"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, package, cwd=folder)
+    venv.create(folder / "fresh", with_pip=False)
+    python = folder / "fresh" / "bin" / "python"
+    run(*pip, "--python", python, "install", "--no-index", "--no-deps", *wheels.iterdir(), cwd=folder)
+    (site,) = (folder / "fresh" / "lib").glob("python*/site-packages")
     libraries = Path(pytest.__file__).resolve().parents[1]
     # Only the folder goes on the path, not its .pth files: those would bring in this checkout.
     (site / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
@@ -82,7 +75,7 @@ def test_sdist_holds_what_the_tests_need(built: tuple[Path, Path]) -> None:
 
 @pytest.mark.parametrize("which", [0, 1], ids=["wheel", "sdist"])
 def test_installed_package_works(built: tuple[Path, Path], which: int, tmp_path: Path) -> None:
-    python = install(built[which], tmp_path / "fresh")
+    python = install(built[which], tmp_path / "installed")
     command = python.with_name("pellucid")
     place = run(python, "-c", "import pellucid; print(pellucid.__file__)", cwd=tmp_path)
     assert place.startswith(str(tmp_path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.zoo.families.family import Family, encoder
+from benchmarks.zoo.families.family import TEXT, Family, encoder
 
 ENCODERS = (
     encoder("bert", "Bert"),
@@ -35,7 +35,17 @@ ENCODERS = (
     encoder("esm", "Esm", pad_token_id=1, mask_token_id=3, position_embedding_type="rotary"),
     encoder("modernbert", "ModernBert", pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2),
     encoder("splinter", "Splinter"),
-    encoder("canine", "Canine", "ids:32", downsampling_rate=4, num_hash_buckets=64, local_transformer_stride=32),
+    Family(
+        "canine",
+        "encoder",
+        "CanineModel",
+        "CanineConfig",
+        "ids:32",
+        "pooled",
+        "total",
+        TEXT | {"downsampling_rate": 4, "num_hash_buckets": 64, "local_transformer_stride": 32},
+        ("float32",),  # its mask overflows in float64
+    ),
     Family(
         "distilbert",
         "encoder",

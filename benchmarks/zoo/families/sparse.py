@@ -124,6 +124,7 @@ SPARSE = (
         lru_width=32,
         attention_window_size=8,
         block_types=["recurrent", "attention"],
+        use_cache=False,
         head_dim=8,
     ),
     decoder(

@@ -94,6 +94,19 @@ class Plan:
             return "learned token", name or module
         return "constant", module
 
+    def place(self, i: int) -> str:
+        """The module that ran node ``i``; by the name of its weight where that says more (scripted models, functional calls)."""
+        scope = self.modules[i]
+        record = self.observer.records.get(self.graph.sequence(i))
+        op = self.ops[i]
+        if record is None or op is None or op.kind not in (Kind.LINEAR, Kind.NORM):
+            return scope
+        for tensor in record.dead_tensors():
+            if tensor.requires_grad:
+                owner = self._leaf_name(tensor)[0].rpartition(".")[0]
+                return owner if owner.startswith(scope) else scope
+        return scope
+
     def _leaf_name(self, tensor: Tensor) -> tuple[str, bool]:
         node, embedding = tensor.grad_fn, False
         if node is None:
@@ -271,10 +284,14 @@ def make_plan(
             norm = _foldable_norm(graph, ops, i, on_path)
             if norm is not None:
                 folded[i], fold_into[norm] = norm, i
-    return Plan(
+    plan = Plan(
         graph, observer, ops, rules, live, reached, targets, modules, on_path, dict(sources), regions,
         folded, fold_into, unknown, parameter_names, all(depth[root] < inf for root in roots),
     )  # fmt: skip
+    for i, path in enumerate(on_path):
+        if path:
+            plan.modules[i] = plan.place(i)
+    return plan
 
 
 def _may_be_region(depths: Sequence[float]) -> bool:

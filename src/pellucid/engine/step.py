@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from pellucid.engine.numerics import inner
+from pellucid.engine.numerics import inner, reduce_to
 from pellucid.engine.observer import Record
 from pellucid.engine.ops import Op
 from pellucid.engine.values import SAVED, saved
@@ -76,9 +76,20 @@ class Step:
             ]
         call = getattr(node, "apply", node) if not callable(node) or hasattr(node, "_forward_cls") else node
         result = call(*densities)
-        if not isinstance(result, tuple):
-            result = (result,)
-        return list(result)
+        found = result if isinstance(result, tuple) else (result,)
+        edges = self.walk.graph.edges[self.index]
+        return [self._fitted(density, edge) for density, edge in zip(found, edges, strict=True)]
+
+    def _fitted(self, density: Tensor | None, edge: tuple[int, int]) -> Tensor | None:
+        """What the autograd engine does between two nodes: sum over broadcast dimensions, cast to the operand's dtype."""
+        if density is None or edge[0] < 0:
+            return density
+        meta = self.walk.graph.nodes[edge[0]]._input_metadata[edge[1]]
+        if density.shape != meta.shape:
+            density = reduce_to(density, tuple(meta.shape))
+        if density.dtype != meta.dtype:
+            density = density.real.to(meta.dtype) if density.is_complex() and not meta.dtype.is_complex else density.to(meta.dtype)
+        return density
 
     def keep_live(self, densities: Sequence[Tensor | None]) -> list[Tensor | None]:
         """``densities`` with those of operands where no relevance may go taken out."""
@@ -138,6 +149,8 @@ class Step:
             rest = record.call(*zeros)
         if rest.shape != density.shape:
             rest = rest.expand(density.shape)
+        if not bool(torch.isfinite(rest).all()):
+            rest = torch.where(density == 0, 0, rest)  # a mask of -inf whose softmax let nothing through
         source, module = self.walk.plan.origin(record, self.module)
         self.book(source, inner(rest.to(density.dtype), density), module)
 
