@@ -1,0 +1,191 @@
+"""The zoo: its rows, its conditioning, and one model of every kind explained with the books closed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from benchmarks.coverage_summary import summary
+from benchmarks.zoo import SETS, all_rows, prepare
+from benchmarks.zoo.condition import condition
+from benchmarks.zoo.measure import TOLERANCE, Job, measure, misses
+from benchmarks.zoo.scalars import Cell, ClassSum, Total, choose_scalar
+from torch import nn
+
+ROWS = {row.key: row for row in all_rows()}
+ONE_OF_EACH = {
+    "convolutional classifier": "torchvision:resnet18",
+    "segmentation": "torchvision:lraspp_mobilenet_v3_large",
+    "detection": "torchvision:ssdlite320_mobilenet_v3_large",
+    "video": "torchvision:mc3_18",
+    "picture classifier": "timm:levit_128s",
+    "vision transformer": "timm:vit_tiny_patch16_224",
+    "window transformer": "timm:swin_tiny_patch4_window7_224",
+    "mixer": "timm:gmlp_ti16_224",
+    "gated convolutional": "timm:mobilenetv2_035",
+    "hybrid": "timm:maxvit_pico_rw_256",
+    "transformers encoder": "transformers:bert",
+    "transformers decoder": "transformers:llama",
+    "transformers mixture of experts": "transformers:mixtral",
+    "transformers state-space": "transformers:mamba",
+    "transformers encoder-decoder": "transformers:t5",
+    "transformers vision": "transformers:swinv2",
+    "transformers audio": "transformers:wav2vec2",
+    "transformers multimodal": "transformers:clip",
+    "transformers tabular and series": "transformers:patchtst",
+    "recurrent": "rnn:LSTM",
+    "torchscript": "torchscript:gated perceptron scripted",
+    "export": "export:transformer encoder exported",
+}
+JOBS = [Job(mode, "float64", "epsilon") for mode in ("biases", "zeroed")] + [Job("biases", "float64", "auto")]
+
+
+def test_zoo_has_what_the_table_promises() -> None:
+    counts = Counter(row.set for row in ROWS.values())
+    assert len(ROWS) == len(all_rows()), "two rows have the same name"
+    assert {name: counts[name] for name in ("timm", "rnn", "torchscript", "export")} == {
+        "timm": 98,
+        "rnn": 7,
+        "torchscript": 5,
+        "export": 5,
+    }
+    assert counts["transformers"] >= 60
+    assert set(counts) == set(SETS)
+    kinds = {row.family for row in ROWS.values() if row.set == "transformers"}
+    assert kinds >= {"encoder", "decoder", "encoder-decoder", "vision", "audio", "state-space", "mixture of experts"}
+
+
+def test_every_timm_module_has_its_row() -> None:
+    from timm.models._registry import _module_to_models
+
+    assert {row.family for row in ROWS.values() if row.set == "timm"} == set(_module_to_models)
+
+
+def test_every_torchvision_family_has_its_row() -> None:
+    import torchvision
+
+    apart = ("quantization", "optical_flow")  # int8 copies of the same models, and flow fields, which are no class
+    modules = {torchvision.models.get_model_builder(name).__module__ for name in torchvision.models.list_models()}
+    rows = [row for row in ROWS.values() if row.set == "torchvision"]
+    have = {torchvision.models.get_model_builder(row.name).__module__ for row in rows}
+    assert have == {module for module in modules if not any(word in module for word in apart)}
+
+
+def test_every_kind_is_tested() -> None:
+    assert {ROWS[key].kind for key in ONE_OF_EACH.values()} == {row.kind for row in ROWS.values()}
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own models warn of their own settings
+@pytest.mark.parametrize("kind", ONE_OF_EACH)
+def test_books_close_on_one_model_of_each_kind(kind: str) -> None:
+    row = ROWS[ONE_OF_EACH[kind]]
+    assert row.kind == kind
+    done = {job: (columns, trace) for job, columns, trace in measure(row, JOBS)}
+    assert set(done) == set(JOBS)
+    for job, (columns, trace) in done.items():
+        assert columns["passed"], f"{job}: {columns['reason']}\n{trace}"
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        nn.init.zeros_(self.norm.weight)
+        self.layer_scale = nn.Parameter(torch.full((8, 1, 1), 1e-6))
+        self.pos_embed = nn.Parameter(torch.zeros(8, 6, 6))
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.norm(self.conv(x)) * self.layer_scale + self.pos_embed).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("additive", [True, False])
+def test_conditioning_wakes_silent_branches(additive: bool) -> None:
+    torch.manual_seed(0)
+    model = Net().double().eval()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64) * 50
+    condition(model, lambda: model(x), additive=additive)
+    assert model.norm.weight.abs().min() > 0.1
+    assert model.layer_scale.abs().min() > 0.1
+    shifts = [model.conv.bias, model.norm.bias, model.norm.running_mean, model.pos_embed, model.head.bias]
+    assert all(bool(shift.any()) == additive for shift in shifts)
+    linear = model.conv(x) - model.conv.bias[:, None, None]
+    assert linear.std().item() == pytest.approx(1, rel=1e-9)
+    normed = model.norm(model.conv(x)) - model.norm.bias[:, None, None]
+    assert 0.3 < normed.std().item() < 3
+
+
+def test_prepare_gives_the_same_case_twice() -> None:
+    row = ROWS["rnn:GRU"]
+    first, second = prepare(row), prepare(row)
+    assert torch.equal(first.x, second.x)
+    assert first.target == second.target
+    assert torch.equal(first.scalar(), second.scalar())
+    assert not torch.equal(first.scalar(), prepare(row, additive=False).scalar())
+
+
+def test_scalars_are_what_they_say() -> None:
+    logits = torch.arange(24.0).reshape(1, 2, 3, 4)
+    assert choose_scalar("top class", logits) == ClassSum(1)
+    assert ClassSum(1)(logits).tolist() == [logits[0, 1].sum().item()]
+    assert choose_scalar("top logit", logits[0, 0]) == 3
+    words = torch.tensor([[[9.0, 1.0], [0.0, 2.0]]])
+    assert choose_scalar("last token", words) == Cell(3)
+    assert Cell(3)(words).tolist() == [2.0]
+    assert choose_scalar("top cell", words) == Cell(0)
+    assert Total()(words).tolist() == [12.0]
+    with pytest.raises(ValueError, match="no scalar 'top logit' for an output of shape"):
+        choose_scalar("top logit", logits)
+
+
+GOOD = {"finite": True, "output_error": 0.0, "tolerance_ratio": 0.0, "map_error": 0.0, "entries_over_output": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("finite", False, "not finite"),
+        ("output_error", 1e-2, "explains another output"),
+        ("tolerance_ratio", 2e-4, "unaccounted"),
+        ("tolerance_ratio", float("nan"), "unaccounted"),
+        ("map_error", 1e-2, "does not sum"),
+        ("entries_over_output", 101.0, "entries sum"),
+    ],
+)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_row_with_one_fault_misses(column: str, value: float, reason: str, dtype: str) -> None:
+    assert list(misses(GOOD, dtype)) == []
+    (found,) = misses(GOOD | {column: value}, dtype)
+    assert reason in found
+
+
+def test_a_model_that_raises_stays_in_the_table() -> None:
+    row = ROWS["rnn:GRU"]
+    ((_, columns, trace),) = measure(row, [Job("biases", "float64", "no such composite")])
+    assert not columns["passed"]
+    assert "no such composite" in columns["reason"]
+    assert "Traceback" in trace
+
+
+def test_summary_counts_and_lists_misses() -> None:
+    base = {
+        "set": "rnn",
+        "model": "GRU",
+        "composite": "epsilon",
+        "dtype": "float64",
+        "code": "a",
+        "inputs_share": "0.5",
+    }
+    base |= {"gradient_ratio": "1.5", "conservation_error": "", "ran": "True", "passed": "True", "reason": ""}
+    rows = [
+        base | {"mode": "biases"},
+        base | {"mode": "biases", "model": "LSTM", "passed": "False", "reason": "unaccounted 1e-3"},
+        base | {"mode": "zeroed", "conservation_error": "1e-9"},
+        base | {"mode": "zeroed", "model": "LSTM", "conservation_error": "0.5"},
+    ]
+    text = summary(rows)
+    assert "| rnn | epsilon | float64 | 2 | 2 | 1 | 0.50 | 1.50 |" in text
+    assert "| all | epsilon | float64 | 2 | 1 | 1 | 2 |" in text
+    assert "`rnn:LSTM` (epsilon biases float64): unaccounted 1e-3" in text
