@@ -74,6 +74,18 @@ CASES: dict[str, Case] = {
     "sigmoid": Case(torch.sigmoid, _sigmoid, (0.25, 0.25)),
     "hardsigmoid": Case(F.hardsigmoid, lambda x: ((x + 3) / 6).clamp(0, 1), (1 / 6, 1 / 6)),
     "logsigmoid": Case(F.logsigmoid, lambda x: -_softplus(-x), (0.5, 0.5)),
+    "prelu": Case(
+        lambda x: F.prelu(x, torch.tensor(0.3, dtype=x.dtype)), lambda x: torch.where(x > 0, x, 0.3 * x), (1.0, 0.3)
+    ),
+    "threshold": Case(
+        lambda x: F.threshold(x, -1.0, 2.0), lambda x: torch.where(x > -1, x, torch.full_like(x, 2.0)), (1.0, 1.0)
+    ),
+    "softshrink": Case(F.softshrink, lambda x: (x.abs() - 0.5).clamp(min=0) * x.sign(), (0.0, 0.0)),
+    "tanhshrink": Case(F.tanhshrink, lambda x: x - torch.tanh(x), (0.0, 0.0)),
+    "square-of-relu": Case(lambda x: F.relu(x).square(), lambda x: x.clamp(min=0) ** 2, (0.0, 0.0)),
+    "cube": Case(lambda x: x**3, lambda x: x * x * x, (0.0, 0.0)),
+    "exponential": Case(lambda x: torch.exp(0.3 * x), lambda x: torch.exp(0.3 * x), (0.3, 0.3)),
+    "absolute": Case(torch.abs, lambda x: x * x.sign(), (1.0, -1.0)),
     "square": Case(lambda x: x * x, lambda x: x**2, (0.0, 0.0)),
     "sine": Case(torch.sin, lambda x: torch.cos(x - math.pi / 2), (1.0, 1.0)),
 }
