@@ -62,7 +62,8 @@ test-slow: $(VENV)/.docs
 	$(PYTEST) -n $(JOBS) -m slow
 
 test-torch: $(VENV)-torch/.made-$(TORCH)
-	$(ONE_THREAD) $(VENV)-torch/bin/python -m pytest -n $(JOBS) -m core
+	$(ONE_THREAD) $(VENV)-torch/bin/python -m pytest -n $(JOBS) -m core \
+		$$(grep -rl --include='test_*.py' 'mark\.core' tests)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
