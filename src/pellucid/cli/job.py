@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pellucid.cli.files import Folder
 from pellucid.cli.prediction import Guess, predict
-from pellucid.cli.printing import complain, console, error_console, printable, table
+from pellucid.cli.printing import complain, console, printable, table
+from pellucid.cli.progress import Bar
 from pellucid.cli.samples import Sample, samples
 from pellucid.errors import FileError
 
@@ -98,10 +98,16 @@ class Job:
         todo = samples(place, preprocessing=loaded.preprocessing)
         self.total = len(todo)
         try:
-            with _progress(self.total) as advance:
+            with Bar(self.total) as bar:
                 for sample in todo:
-                    self._one(loaded, sample, quiet=quiet)
-                    advance()
+                    batch = self._read(sample)
+                    explanations = [] if batch is None else self._explain(loaded, sample, batch)
+                    bar.advance()
+                    with bar.away():
+                        if batch is None:
+                            complain(f"{self.failures[-1]} Passed over.", kind="warning")
+                        elif not quiet:
+                            _print(batch, self.done[-1], explanations)
         except KeyboardInterrupt:
             return False
         finally:
@@ -117,17 +123,20 @@ class Job:
             "report": str(self.report),
         }
 
-    def _one(self, loaded: LoadedModel, sample: Sample, *, quiet: bool) -> None:
-        import pellucid
-
+    def _read(self, sample: Sample) -> Batch | None:
+        """The sample's tensors; None if it is one of several and cannot be read, which is noted."""
         try:
-            batch = sample.read()
+            return sample.read()
         except FileError as error:
             if self.total == 1:
                 raise
             self.failures.append(str(error))
-            complain(f"{error} Passed over.", kind="warning")
-            return
+            return None
+
+    def _explain(self, loaded: LoadedModel, sample: Sample, batch: Batch) -> list[Explanation]:
+        """Explain one sample and write its files."""
+        import pellucid
+
         guesses = predict(loaded, batch.x)
         result = pellucid.explain(loaded, batch.x, **self.choices)
         explanations = result if isinstance(result, list) else [result]
@@ -136,8 +145,7 @@ class Job:
         self.done.append(done)
         if len(self._shown) < MOST_SHOWN:
             self._shown.extend((batch, guesses, explanation) for explanation in explanations)
-        if not quiet:
-            _print(batch, done, explanations)
+        return explanations
 
     def _write(self, sample: Sample, batch: Batch, explanation: Explanation) -> list[Path]:
         """The picture of a photo, and the explanation itself."""
@@ -182,24 +190,6 @@ class Job:
         )
 
 
-@contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """A bar with the time left on stderr, where there are several samples and somebody to see it; yields the step."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = error_console()
-    columns = (
-        TextColumn("Explaining"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("time left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen, disable=total < 2 or not screen.is_terminal, transient=True) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda: progress.advance(task)
-
-
 def _print(batch: Batch, done: Done, explanations: Sequence[Explanation]) -> None:
     out = console()
     out.rule(printable(done.name), align="left")
@@ -216,7 +206,8 @@ def _print(batch: Batch, done: Done, explanations: Sequence[Explanation]) -> Non
             sample = "" if len(explanation) == 1 else f" of {batch.names[number]}"
             out.print(printable(f"Explained scalar{sample}: {label} = {value:.6g}"), soft_wrap=True)
         if explanation.ledger is not None:
-            out.print("Ledger: where it came from", style="bold")
+            state = "closed" if explanation.ledger.closed() else "not closed"
+            out.print(f"Ledger: where it came from ({state})", style="bold")
             out.print(str(explanation.ledger), soft_wrap=True)
         for warning in explanation.warnings:
             complain(warning, kind="warning")
