@@ -64,6 +64,12 @@ class Record:
     view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
     """Size, stride and offset of the view that was written in place, within its base."""
 
+    def first(self, *live: Tensor) -> Tensor:
+        """The first result of :meth:`call`."""
+        result = self.call(*live)
+        value: Tensor = result[0] if isinstance(result, (tuple, list)) else result
+        return value
+
     def call(self, *live: Tensor) -> Any:
         """Run the operation again with ``live`` in the place of the live operands, never in place on a kept value."""
         args = _fill(self.args, live)

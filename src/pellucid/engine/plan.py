@@ -20,7 +20,7 @@ from pellucid.engine.values import SAVED
 
 __all__ = ["Layer", "Plan", "Unknown", "make_plan"]
 
-_GATED_BY = (Kind.GATE,)
+_LONGEST_CHAIN = 64
 _LINEAR_OPERANDS: Mapping[str, tuple[int, int]] = {
     "AddmmBackward0": (1, 2),
     "MmBackward0": (0, 1),
@@ -86,7 +86,7 @@ class Plan:
         for tensor in record.dead_tensors():
             if not tensor.requires_grad:
                 continue
-            name, embedding = self._leaf_name(tensor)
+            name, embedding = _leaf_name(tensor, self.parameter_names)
             if embedding:
                 return "embedding", name or module
             if name.rpartition(".")[2].startswith("bias"):
@@ -94,33 +94,33 @@ class Plan:
             return "learned token", name or module
         return "constant", module
 
-    def place(self, i: int) -> str:
-        """The module that ran node ``i``; by the name of its weight where that says more (scripted models, functional calls)."""
-        scope = self.modules[i]
-        record = self.observer.records.get(self.graph.sequence(i))
-        op = self.ops[i]
-        if record is None or op is None or op.kind not in (Kind.LINEAR, Kind.NORM):
-            return scope
-        for tensor in record.dead_tensors():
-            if tensor.requires_grad:
-                owner = self._leaf_name(tensor)[0].rpartition(".")[0]
-                return owner if owner.startswith(scope) else scope
-        return scope
 
-    def _leaf_name(self, tensor: Tensor) -> tuple[str, bool]:
-        node, embedding = tensor.grad_fn, False
-        if node is None:
-            return self.parameter_names.get(id(tensor), ""), False
-        for _ in range(64):
-            embedding = embedding or node.name().startswith("Embedding")
-            variable = getattr(node, "variable", None)
-            if variable is not None:
-                return self.parameter_names.get(id(variable), ""), embedding
-            following = next((child for child, _ in node.next_functions if child is not None), None)
-            if following is None:
-                break
-            node = following
-        return "", embedding
+def _leaf_name(tensor: Tensor, parameter_names: Mapping[int, str]) -> tuple[str, bool]:
+    """The parameter that ``tensor`` is or was first made from, and whether an embedding looked it up."""
+    node, embedding = tensor.grad_fn, False
+    if node is None:
+        return parameter_names.get(id(tensor), ""), False
+    for _ in range(_LONGEST_CHAIN):
+        embedding = embedding or node.name().startswith("Embedding")
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            return parameter_names.get(id(variable), ""), embedding
+        following = next((child for child, _ in node.next_functions if child is not None), None)
+        if following is None:
+            break
+        node = following
+    return "", embedding
+
+
+def _place(record: Record | None, op: Op | None, scope: str, parameter_names: Mapping[int, str]) -> str:
+    """The module that ran a node; by the name of its weight where that says more (scripted models, functional calls)."""
+    if record is None or op is None or op.kind not in (Kind.LINEAR, Kind.NORM):
+        return scope
+    for tensor in record.dead_tensors():
+        if tensor.requires_grad:
+            owner = _leaf_name(tensor, parameter_names)[0].rpartition(".")[0]
+            return owner if owner.startswith(scope) else scope
+    return scope
 
 
 ChooseRule = Callable[[Layer], "RuleFunction | None"]
@@ -261,6 +261,7 @@ def make_plan(
         if not on_path[i] or i in sources:
             continue
         op = ops[i]
+        modules[i] = _place(observer.records.get(numbers[i]), op, modules[i], parameter_names)
         if i in regions:
             rules[i] = rule_for("elementwise region")
             continue
@@ -284,14 +285,10 @@ def make_plan(
             norm = _foldable_norm(graph, ops, i, on_path)
             if norm is not None:
                 folded[i], fold_into[norm] = norm, i
-    plan = Plan(
+    return Plan(
         graph, observer, ops, rules, live, reached, targets, modules, on_path, dict(sources), regions,
         folded, fold_into, unknown, parameter_names, all(depth[root] < inf for root in roots),
     )  # fmt: skip
-    for i, path in enumerate(on_path):
-        if path:
-            plan.modules[i] = plan.place(i)
-    return plan
 
 
 def _may_be_region(depths: Sequence[float]) -> bool:

@@ -37,7 +37,7 @@ class Region:
         for i in self.nodes:
             record = observer.records[graph.sequence(i)]
             live = [results[edge] for edge in graph.edges[i] if edge in results]
-            results[i, 0] = record.call(*live)
+            results[i, 0] = record.first(*live)
         return results[self.nodes[-1], 0]
 
 

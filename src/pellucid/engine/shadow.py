@@ -103,9 +103,20 @@ def forward_conditions(shadow: Shadow) -> Iterator[None]:
             stack.enter_context(torch.jit.optimized_execution(False))
         if shadow.recurrent:
             stack.enter_context(_forward_lock)
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(_without_mkldnn())
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         yield
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    """``torch.backends.mkldnn.flags`` would also set a TF32 switch, which warns where the hardware has none."""
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +53,9 @@ def explain_trace(
     book = Book()
     walk = Walk(graph, plan, trace.observer, book, taps=taps, masks=masks)
     walked = walk.run({start.edge: start.density})
-    relevance = _collect(trace, graph, plan, walked, book)
+    relevance = _collect(trace, graph, plan, walked, gradient=composite.gradient)
+    for name, part in relevance.items():
+        book.add("input", name, part.sum(dtype=torch.float64))
     ledger = book.close(start.scalar.double().sum()) if composite.conserving else None
     return Explained(relevance, walked.taps, ledger)
 
@@ -140,41 +141,38 @@ def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, in
     return found
 
 
-def _collect(trace: Trace, graph: Graph, plan: Plan, walked: Walked, book: Book) -> dict[str, Tensor]:
-    """Relevance at the explained inputs, booked as what arrived."""
+def _collect(trace: Trace, graph: Graph, plan: Plan, walked: Walked, *, gradient: bool) -> dict[str, Tensor]:
+    """Relevance at the explained inputs: value times density, or the density itself where it is a gradient."""
     relevance: dict[str, Tensor] = {}
-    conserving: dict[str, Any] = {}
     for i, name in plan.sources.items():
-        if name in trace.prepared.leaves:
-            value: Tensor = trace.prepared.leaves[name].detach()
+        if name in trace.prepared.ids:
+            part = _token_relevance(trace, graph, i, name, walked, gradient=gradient)
+        else:
+            value = trace.prepared.leaves[name].detach()
             part = torch.zeros_like(value)
             if i in walked.densities:
-                part = part + value * walked.densities[i]
+                part = part + (walked.densities[i] if gradient else value * walked.densities[i])
             if i in walked.relevances:
                 part = part + walked.relevances[i]
-        else:
-            part = _token_relevance(trace, graph, i, name, walked)
         relevance[name] = relevance[name] + part if name in relevance else part
-        conserving[name] = relevance[name]
     for name, leaf in trace.prepared.leaves.items():
         relevance.setdefault(name, torch.zeros_like(leaf))
     for name, ids in trace.prepared.ids.items():
         relevance.setdefault(name, torch.zeros(ids.shape, dtype=torch.get_default_dtype(), device=ids.device))
-    for name, part in relevance.items():
-        book.add("input", name, part.sum(dtype=torch.float64 if part.device.type != "mps" else accumulation_dtype(part.dtype)))
     return relevance
 
 
-def _token_relevance(trace: Trace, graph: Graph, i: int, name: str, walked: Walked) -> Tensor:
-    """Relevance of every token: over its embedding's features, ``sum value * G``."""
+def _token_relevance(trace: Trace, graph: Graph, i: int, name: str, walked: Walked, *, gradient: bool) -> Tensor:
+    """Relevance of every token: over its embedding's features, ``sum value * G`` (of a gradient, ``sum G``)."""
     ids = trace.prepared.ids[name]
-    record = trace.observer.records[graph.sequence(i)]
-    weight = record.args[0]
+    weight = trace.observer.records[graph.sequence(i)].args[0]
     assert isinstance(weight, Tensor)
     value = torch.nn.functional.embedding(ids, weight.detach())
     total = torch.zeros(ids.shape, dtype=accumulation_dtype(value.dtype), device=ids.device)
-    for found, factor in ((walked.densities.get(i), value), (walked.relevances.get(i), None)):
-        if found is not None:
-            part = found.reshape(value.shape) if factor is None else found.reshape(value.shape) * factor
-            total = total + part.sum(-1, dtype=total.dtype)
+    density, relevance = walked.densities.get(i), walked.relevances.get(i)
+    if density is not None:
+        shaped = density.reshape(value.shape)
+        total = total + (shaped if gradient else shaped * value).sum(-1, dtype=total.dtype)
+    if relevance is not None:
+        total = total + relevance.reshape(value.shape).sum(-1, dtype=total.dtype)
     return total

@@ -28,7 +28,7 @@ def slope(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relev
     if record is None:
         raise UnknownOpError(f"{step.describe()} ran where it could not be observed; its values are not known.")
     k = step.live.index(True)
-    return _by_quotient(step, record.call, step.operand(k), density, k)
+    return _by_quotient(step, record.first, step.operand(k), density, k)
 
 
 def region(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
