@@ -84,6 +84,7 @@ truth: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.speed
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.memory
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
