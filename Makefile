@@ -88,6 +88,7 @@ bench: $(VENV)/.dev
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/measurements.py
 	$(BIN)/mkdocs build --strict --quiet
 
 docs-serve: $(VENV)/.docs

@@ -25,6 +25,13 @@ def test_generated_page_is_current(name: str) -> None:
     assert page == GENERATED[name](), "run: python docs/generate.py (or make docs)"
 
 
+def test_measurements_are_those_of_the_results() -> None:
+    made = runpy.run_path(str(DOCS / "measurements.py"))
+    advice = "run: python docs/measurements.py (or make docs)"
+    assert made["PAGE"].read_text(encoding="utf-8") == made["page"](), advice
+    assert made["readme_part"]() in (ROOT / "README.md").read_text(encoding="utf-8"), advice
+
+
 def test_every_rule_and_composite_has_its_place_in_the_reference() -> None:
     rules, composites = (
         (DOCS / "reference" / name).read_text(encoding="utf-8") for name in ("rules.md", "composites.md")

@@ -32,7 +32,7 @@ _KEEP_INPUT = frozenset(
         " elu_ softplus hardtanh hardtanh_ clamp clamp_ clamp_min clamp_min_ clamp_max log_sigmoid_forward celu abs"
         " sin cos erf expm1 log1p pow square sqrt rsqrt reciprocal log threshold _prelu_kernel softshrink hardshrink"
         " tan atan asinh sinh cosh exp2 log2 log10 round floor ceil trunc sign special_ndtr logit erfc linalg_vector_norm"
-        " norm var std var_mean std_mean prod logsumexp glu remainder fmod sinc selu celu_ rrelu_with_noise"
+        " norm var std var_mean std_mean prod logsumexp glu remainder fmod sinc selu celu_ rrelu_with_noise threshold_"
     ).split()
     if hasattr(aten, name)
 )

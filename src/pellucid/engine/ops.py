@@ -53,7 +53,7 @@ class Op(Enum):
         _nodes(
             "View UnsafeView ReshapeAlias ReshapeCopy Squeeze Squeeze/1 Squeeze/2 Squeeze/3 Squeeze/4 Squeeze/5 Unsqueeze"
             " Unsqueeze/1 Permute Transpose Transpose/1 T T/1 Expand Alias Unfold PixelShuffle PixelUnshuffle ViewAsReal"
-            " ViewAsComplex Flip Roll Rot90 Repeat AsStrided Im2Col ChannelShuffle"
+            " ViewAsComplex Flip Roll Rot90 Repeat AsStrided AsStrided/1 Im2Col ChannelShuffle"
         ),
     )
     SELECT = (
@@ -113,7 +113,7 @@ class Op(Enum):
         ),
     )
 
-    RELU = (Kind.ELEMENTWISE, _nodes("Relu Threshold Threshold/1"))
+    RELU = (Kind.ELEMENTWISE, _nodes("Relu"))
     LEAKY_RELU = (Kind.ELEMENTWISE, _nodes("LeakyRelu LeakyRelu/1 PreluKernel RreluWithNoise RreluWithNoise/1"))
     GELU = (Kind.ELEMENTWISE, _nodes("Gelu"))
     SILU = (Kind.ELEMENTWISE, _nodes("Silu"))
@@ -121,7 +121,7 @@ class Op(Enum):
         Kind.ELEMENTWISE,
         _nodes(
             "Hardtanh Hardswish Elu Elu/1 Mish Softplus Softshrink Hardshrink LogSigmoid Clamp Clamp/1 ClampMin ClampMin/1"
-            " ClampMax ClampMax/1 Celu Celu/1"
+            " ClampMax ClampMax/1 Celu Celu/1 Threshold Threshold/1"
         ),
     )
     FUNCTION = (
