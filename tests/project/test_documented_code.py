@@ -36,7 +36,10 @@ def test_blocks_of_a_page_run_in_order(path: Path, tmp_path: Path, monkeypatch: 
         exec(compile(padded, str(path), "exec"), names)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+CORE = [pytest.param(path, marks=() if path.name == "photo.py" else pytest.mark.core) for path in EXAMPLES]
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
 def test_example_runs(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,161 @@
+"""Writes what was measured, from benchmarks/results/*.csv: the page why/measurements.md and the README's tables.
+
+``python docs/measurements.py`` after ``make coverage``, ``make bench`` or ``make truth``; a test compares page and
+README with the CSV files.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "why" / "measurements.md"
+README = ROOT / "README.md"
+START, END = "<!-- measured -->\n", "<!-- /measured -->"
+POOLING = "sum, positive"
+
+Row = dict[str, str]
+
+
+def rows(name: str) -> list[Row]:
+    """The rows of one table of results; none where it has not been measured."""
+    path = RESULTS / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def pivot(records: Sequence[Row], *, line: Callable[[Row], str], column: Callable[[Row], str], cell: str) -> str:
+    """A Markdown table, lines and columns in the order met; of several cells in one place the last counts."""
+    lines = list(dict.fromkeys(map(line, records)))
+    columns = list(dict.fromkeys(map(column, records)))
+    cells = {(line(record), column(record)): record[cell] for record in records}
+    table = [["", *columns], ["---", *("---:" for _ in columns)]]
+    table += [[name, *(cells.get((name, other), "") for other in columns)] for name in lines]
+    return "\n".join(f"| {' | '.join(words)} |" for words in table)
+
+
+def conditions(records: Sequence[Row]) -> str:
+    """On what the rows were measured."""
+    dates = sorted({record["date"] for record in records})
+    machines = sorted({record["machine"] for record in records})
+    versions = sorted({f"torch {record['torch']}" for record in records})
+    return (
+        f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))} on {'; '.join(machines)}, {', '.join(versions)}."
+    )
+
+
+def coverage() -> tuple[str, str]:
+    """(the table by set, all of it) as Markdown; empty where it has not been measured."""
+    records = rows("coverage")
+    if not records:
+        return "", ""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.coverage_summary import summary
+
+    whole = summary(records)
+    return whole.split("\n\n")[0], whole
+
+
+def speed() -> str:
+    """Time in units of the gradient, methods by models."""
+    records = [record for record in rows("speed") if record["model"] != "tiny" and record["ratio"]]
+    if not records:
+        return ""
+    table = pivot(records, line=lambda row: row["method"], column=lambda row: row["model"], cell="ratio")
+    return f"{table}\n\n{conditions(records)}"
+
+
+def memory() -> str:
+    """Peak memory in units of the gradient's, methods by models."""
+    records = [record for record in rows("memory") if record["model"] != "tiny" and record["ratio"]]
+    if not records:
+        return ""
+    table = pivot(
+        records,
+        line=lambda row: row["method"],
+        column=lambda row: row["model"] if row["device"] == "cpu" else f"{row['model']} ({row['device']})",
+        cell="ratio",
+    )
+    return f"{table}\n\n{conditions(records)}"
+
+
+def truth() -> str:
+    """Scores on tasks with known truth, one table a task."""
+    records = [record for record in rows("truth") if record["value"] and record["pooling"] in ("", "-", POOLING)]
+    parts = []
+    for task in dict.fromkeys(record["task"] for record in records):
+        here = [record for record in records if record["task"] == task]
+        table = pivot(
+            here,
+            line=lambda row: row["method"] if row["scalar"] in ("", "logit") else f"{row['method']} ({row['scalar']})",
+            column=lambda row: row["score"],
+            cell="value",
+        )
+        parts.append(f"### {task}\n\n{table}")
+    return "\n\n".join([*parts, conditions(records)] if parts else [])
+
+
+def page() -> str:
+    """The page of the documentation."""
+    sections = [
+        ("Coverage of architectures", "make coverage", COVERAGE, coverage()[1]),
+        ("Time", "make bench", TIME, speed()),
+        ("Memory", "make bench", "The rise of the peak, in units of the gradient's.", memory()),
+        ("Where the truth is known", "make truth", TRUTH, truth()),
+    ]
+    parts = ["<!-- Made by docs/measurements.py from benchmarks/results; do not edit. -->\n\n# Measurements\n"]
+    for title, command, text, table in sections:
+        if table:
+            parts.append(f"\n## {title}\n\n{text} Again: `{command}`.\n\n{table}\n")
+    return "".join(parts)
+
+
+def readme_part() -> str:
+    """The README's tables, between its two marks."""
+    parts = []
+    table = coverage()[0]
+    if table:
+        parts.append(f"**Coverage.** {COVERAGE} Again: `make coverage`.\n\n{table}\n")
+    table = speed()
+    if table:
+        parts.append(f"**Time.** {TIME} Again: `make bench`.\n\n{table}\n")
+    if not parts:
+        return START
+    more = "\nMemory, and tasks where the truth is known: [measurements](docs/why/measurements.md).\n"
+    return START + "\n## Measured\n\n" + "\n".join(parts) + more + "\n"
+
+
+COVERAGE = (
+    "The smallest variant of every family of torchvision, timm and transformers, and RNN, TorchScript and "
+    "`torch.export` forms, with random weights conditioned so that signals are of order 1, explained as they are. "
+    "Passed: all is finite and the ledger is closed."
+)
+TIME = (
+    "Median ratio to `autograd.grad(y, x)` with frozen parameters on the same model: batch 4, one thread, one process, "
+    "alternating; 1.0 costs what a gradient costs."
+)
+TRUTH = (
+    "Tasks made for this purpose, in which it is known which part of the input decides. Mass: share of the positive "
+    "relevance inside the true region; rank: share of the highest values inside it. Higher is better, `random` is "
+    "chance."
+)
+
+
+def main() -> None:
+    """Write the page and the README's part."""
+    PAGE.write_text(page(), encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    README.write_text(
+        re.sub(f"{START}.*?{END}", lambda _: readme_part() + END, text, flags=re.DOTALL), encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    main()
