@@ -118,7 +118,7 @@ def native_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tens
         layer = linear_map(step)
         density = densities[0]
         assert density is not None
-        return layer.messages(layer.backward(density, layer.weight))
+        return layer.messages(density, layer.backward(density, layer.weight))
     return list(step.keep_live(step.native(densities)))
 
 

@@ -37,6 +37,7 @@ _KEEP_INPUT = frozenset(
     if hasattr(aten, name)
 )
 _KEEP_OUTPUT = frozenset((aten.addmm, aten.mm, aten.bmm, aten.baddbmm, aten.linear))
+_UNSAFE_SPLITS = frozenset((aten.unsafe_split, aten.unsafe_split_with_sizes, aten.unsafe_chunk))
 _OUTPUT_GATES = frozenset((aten._softmax, aten._log_softmax, aten.sigmoid))
 _EMBEDDINGS = frozenset((aten.embedding, aten._embedding_bag))
 
@@ -180,11 +181,25 @@ class Observer(TorchDispatchMode):
         if mutable and isinstance(args[0], Tensor) and args[0]._is_view():
             self._live[number + 1] = live  # the CopySlices node that re-bases the view
             self.records[number + 1] = record
+        if live and self._keep_outputs:
+            self._hold_output(record, packet, found, output)
         if isinstance(output, Tensor):
             self.bytes += output.nbytes
-            if live and self._keep_outputs and packet in _KEEP_OUTPUT:
-                record.output, record.version = output, output._version
         return output
+
+    def _hold_output(self, record: Record, packet: Any, found: list[Tensor], output: object) -> None:
+        holder: Record | None = record if packet in _KEEP_OUTPUT else None
+        if packet in _UNSAFE_SPLITS and found[0].grad_fn is not None:
+            # Parts that may be written without the whole's version counter telling.
+            whole = self.records.get(int(found[0].grad_fn._sequence_nr()))
+            if whole is not None:
+                whole.output = None
+        if packet is aten._unsafe_view and found[0].grad_fn is not None:
+            # It shares memory but no version counter: only the view tells whether the product was changed in place.
+            made = self.records.get(int(found[0].grad_fn._sequence_nr()))
+            holder = made if made is not None and made.output is not None else None
+        if holder is not None and isinstance(output, Tensor):
+            holder.output, holder.version = output, output._version
 
     def _without_grad(self, packet: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow values that lose their gradient, so that the part they carry is named and not just missing."""

@@ -80,8 +80,8 @@ class Op(Enum):
                 " GridSampler2DCpuFallback Col2Im ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D"
                 " ReplicationPad2D ReplicationPad3D"
             ),
-            "torchvision::autograd::ROIAlignFunction",
-            "CppNode<ROIAlignFunction>",
+            # torchvision's region pooling, whose regions get no gradient: linear in the features.
+            "GeneratedBackwardFor_torchvision_roi_align_defaultBackward",
         ),
     )
     FOURIER = (Kind.MIX, _nodes("FftR2C FftC2C FftC2R Conj ConjPhysical Complex"))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from torch import Tensor
+from torch.autograd.graph import Node
 
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.observer import Observer, Record
@@ -266,7 +267,7 @@ def make_plan(
             rules[i] = rule_for("elementwise region")
             continue
         if op is None:
-            rules[i] = rule_for(graph.names[i])
+            rules[i] = rule_for(function_name(graph.nodes[i])) or rule_for(graph.names[i])
             if rules[i] is None:
                 unknown.append(Unknown(graph.names[i], modules[i]))
             continue
@@ -289,6 +290,12 @@ def make_plan(
         graph, observer, ops, rules, live, reached, targets, modules, on_path, dict(sources), regions,
         folded, fold_into, unknown, parameter_names, all(depth[root] < inf for root in roots),
     )  # fmt: skip
+
+
+def function_name(node: Node) -> str:
+    """The qualified name of the ``autograd.Function`` class that made ``node``; its node name for any other."""
+    made_by = getattr(type(node), "_forward_cls", None)
+    return node.name() if made_by is None else f"{made_by.__module__}.{made_by.__qualname__}"
 
 
 def _may_be_region(depths: Sequence[float]) -> bool:

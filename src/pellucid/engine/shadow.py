@@ -133,6 +133,9 @@ def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | No
     for parameter in model.parameters():
         memo[id(parameter)] = fresh(parameter)
     for part in model.modules():
+        for value in part.__dict__.values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()  # a state that an earlier forward left behind
         for kept in (part._forward_hooks, part._forward_pre_hooks):
             for hook in kept.values():
                 memo[id(hook)] = hook  # a hook may hold anything; it is called, never copied

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 from pellucid.engine.numerics import inner, reduce_to
@@ -74,10 +75,13 @@ class Step:
                 torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) if density is None else density
                 for density, meta in zip(densities, metadata, strict=True)
             ]
-        call = getattr(node, "apply", node) if not callable(node) or hasattr(node, "_forward_cls") else node
-        result = call(*densities)
+        result = node.apply(*densities) if isinstance(node, BackwardCFunction) else node(*densities)
         found = result if isinstance(result, tuple) else (result,)
         edges = self.walk.graph.edges[self.index]
+        if len(found) != len(edges):
+            # A Python function answers for every argument, the graph has edges for tensors only.
+            answers = iter([r for r, needed in zip(found, node.needs_input_grad, strict=False) if needed])
+            found = tuple(next(answers, None) if edge[0] >= 0 else None for edge in edges)
         return [self._fitted(density, edge) for density, edge in zip(found, edges, strict=True)]
 
     def _fitted(self, density: Tensor | None, edge: tuple[int, int]) -> Tensor | None:

@@ -81,7 +81,7 @@ class Values:
             return variable.detach()
         record = self.observer.records.get(self.graph.sequence(source))
         if record is not None and record.output is not None and output == 0 and record.output._version == record.version:
-            return record.output.detach()
+            return record.output.detach().reshape(self.graph.shape(edge))
         value = self._from_consumers(edge, self.graph.shape(edge), 0)
         return value if value is not None or hops >= _HOPS else self._again(source, output, hops)
 

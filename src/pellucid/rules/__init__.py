@@ -6,6 +6,7 @@ from pellucid.engine.ops import Kind, Op
 from pellucid.engine.registry import register, registered
 from pellucid.rules.attention import Gate, Taylor, fused_attention
 from pellucid.rules.elementwise import ELEMENTWISE_DEFAULTS, region
+from pellucid.rules.foreign import FOREIGN
 from pellucid.rules.linear import AlphaBeta, Box, Epsilon, Flat, Gamma, LinearRule, Pass, WSquare, Zero, ZPlus
 from pellucid.rules.norm import batch_norm, group_norm, layer_norm, rms_norm
 from pellucid.rules.product import Half, SignalTakesAll, divide
@@ -47,6 +48,8 @@ def register_defaults() -> None:
         elif op.kind is Kind.PRODUCT:
             register(op, Half())
     register("elementwise region", region)
+    for name, rule in FOREIGN.items():
+        register(name, rule)
     register(Op.DIVISION, divide)
     register(Op.BATCH_NORM, batch_norm)
     register(Op.LAYER_NORM, layer_norm)

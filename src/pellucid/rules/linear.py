@@ -41,7 +41,7 @@ class LinearRule(ABC):
         density = densities[0]
         assert density is not None
         layer = linear_map(step)
-        return layer.messages(self.propagate(layer, density))  # type: ignore[arg-type]
+        return layer.messages(density, self.propagate(layer, density))
 
     @abstractmethod
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:

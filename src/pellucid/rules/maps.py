@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.engine.numerics import inner
+from pellucid.engine.numerics import reduce_to
+from pellucid.engine.observer import Live
 from pellucid.engine.step import Step
 from pellucid.engine.values import saved
 from pellucid.errors import ModelError
@@ -35,6 +36,8 @@ class LinearMap(ABC):
         norm = step.walk.plan.folded.get(step.index)
         self.norm = None if norm is None else Step(step.walk, norm)
         self._fold = None if self.norm is None else batch_norm_affine(self.norm)
+        self.added: int | None = None
+        self.added_factor = 1.0
 
     @cached_property
     def x(self) -> Tensor:
@@ -67,7 +70,7 @@ class LinearMap(ABC):
             assert self._fold is not None
             scale, shift = (self.per_channel(part).to(before.dtype) for part in self._fold)
             return torch.addcmul(shift, before, scale)
-        kept = self.step.output()
+        kept = self.step.output() if self.added is None else None
         if kept is not None:
             return kept
         z = self.forward(self.x, self.weight)
@@ -84,10 +87,12 @@ class LinearMap(ABC):
         if bias is not None:
             self.step.book("bias", (_sum_like(s, bias) * bias).sum())
 
-    def messages(self, density: Tensor) -> list[Any]:
-        """``density`` for the signal, nothing for any other operand."""
+    def messages(self, arrived: Tensor, density: Any) -> list[Any]:
+        """``density`` for the signal; for a live signal that is added in the same node, what arrived."""
         out: list[Any] = [None] * len(self.step.live)
         out[self.signal] = density
+        if self.added is not None:
+            out[self.added] = reduce_to(arrived * self.added_factor, self.step.shape(self.added))
         return out
 
     @abstractmethod
@@ -168,8 +173,11 @@ class _Matrix(LinearMap):
         if record is not None:
             self._factor = float(record.kwargs.get("alpha", 1))
             held = record.args[bias] if bias is not None else None
+            beta = float(record.kwargs.get("beta", 1))
             if isinstance(held, Tensor):
-                self._bias = held.detach() * record.kwargs.get("beta", 1)
+                self._bias = held.detach() if beta == 1 else held.detach() * beta
+            elif isinstance(held, Live):
+                self.added, self.added_factor = bias, beta
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         z = x @ weight if self._left else weight @ x

@@ -19,6 +19,10 @@ from pellucid.engine.values import saved
 __all__ = ["Half", "SignalTakesAll", "divide"]
 
 
+_ADDING = frozenset(f"{name}Backward0" for name in "Addcmul Addcdiv Addmm Baddbmm Addbmm Addmv Addr".split())
+"""Products with a third operand that is added, which comes first."""
+
+
 @dataclass(frozen=True)
 class Half:
     """Relevance of a product: half to each live factor, all to one that is alone."""
@@ -30,7 +34,7 @@ class Half:
         assert density is not None
         if name == "GluBackward0":
             return [_glu(step, density)]
-        if name in ("AddcmulBackward0", "AddcdivBackward0"):
+        if name in _ADDING:
             return _add_product(step, density)
         if sum(step.live) == 1:
             alone = _alone(step, density, step.live.index(True))
@@ -97,17 +101,19 @@ def _glu(step: Step, density: Tensor) -> Tensor:
 
 
 def _add_product(step: Step, density: Tensor) -> list[Tensor | Relevance | None]:
-    """``a + c * b1 * b2`` and ``a + c * b1 / b2``: the sum as it is, then the product's or quotient's own rule."""
+    """``a + c * b1 * b2``, ``a + c * b1 / b2``, ``a + b1 @ b2``: the sum as it is, then the product's or quotient's rule."""
     messages = step.native([density])
     if step.walk.graph.names[step.index] == "AddcdivBackward0":
         messages[2] = None
     elif step.live[1] and step.live[2]:
         messages[1] = None if messages[1] is None else messages[1] / 2
         messages[2] = None if messages[2] is None else messages[2] / 2
-    if not step.live[0]:
-        record = step.record
-        base = record.args[0] if record is not None else None
-        if isinstance(base, Tensor):
-            source, module = step.walk.plan.origin(record, step.module) if record is not None else ("constant", step.module)
-            step.book(source, inner(base, reduce_to(density, base.shape)), module)
+    record = step.record
+    base = record.args[0] if record is not None and not step.live[0] else None
+    if record is not None and isinstance(base, Tensor):
+        value = record.base if record.base is not None else base
+        source, module = step.walk.plan.origin(record, step.module)
+        beta = record.kwargs.get("beta", 1)
+        rest = torch.where(density == 0, 0, value * beta)  # a mask of -inf that let nothing through
+        step.book(source, inner(rest, density), module)
     return list(step.keep_live(messages))
