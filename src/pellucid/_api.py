@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pellucid.composites import Composite, composite_named
 from pellucid.engine.inputs import Prepared, check_model, prepare
 from pellucid.engine.ledger import Ledger
-from pellucid.engine.shadow import Shadow, shadow_of, unwrap
+from pellucid.engine.shadow import Shadow, shadow_of
 from pellucid.engine.trace import Trace, run_forward
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
@@ -137,12 +137,12 @@ class _Request:
             results.append(self._explanation(trace, explained, start.scalar, labels))
         return results
 
-    def _explanation(
-        self, trace: Trace, explained: Explained, output: Tensor, labels: tuple[str, ...]
-    ) -> Explanation:
+    def _explanation(self, trace: Trace, explained: Explained, output: Tensor, labels: tuple[str, ...]) -> Explanation:
         settings: dict[str, object] = {"composite": self.composite.name, "rules": dict(self.composite.table())}
         if self.keep:
-            settings["keep"] = {name: [units] if isinstance(units, int) else list(units) for name, units in self.keep.items()}
+            settings["keep"] = {
+                name: [units] if isinstance(units, int) else list(units) for name, units in self.keep.items()
+            }
         if not self.composite.conserving:
             settings["unit"] = "gradient"
         return Explanation(
@@ -219,7 +219,9 @@ def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if dtype is None:
         return None
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(f"Expected dtype as a floating torch.dtype or its name ('float32', 'float64', 'bfloat16'), got {dtype!r}.")
+        raise InputError(
+            f"Expected dtype as a floating torch.dtype or its name ('float32', 'float64', 'bfloat16'), got {dtype!r}."
+        )
     return found
 
 
@@ -235,7 +237,9 @@ def parse_bytes(memory: int | str) -> int:
         number = text.removesuffix(unit)
         if text.endswith(unit) and number.replace(".", "", 1).isdigit() and float(number) > 0:
             return int(float(number) * factor)
-    raise InputError(f"Expected memory as a positive number of bytes or text such as '2GB' or '512MiB', got {memory!r}.")
+    raise InputError(
+        f"Expected memory as a positive number of bytes or text such as '2GB' or '512MiB', got {memory!r}."
+    )
 
 
 def _structured(prepared: Prepared, relevance: Mapping[str, Tensor]) -> Any:
@@ -282,7 +286,9 @@ def _joined(parts: Sequence[Explanation], x: Any) -> Explanation:
             return torch.cat([pick(part) for part in parts])
         if isinstance(first, Mapping):
             return {key: torch.cat([pick(part)[key] for part in parts]) for key in first}
-        return tuple(None if value is None else torch.cat([pick(part)[k] for part in parts]) for k, value in enumerate(first))
+        return tuple(
+            None if value is None else torch.cat([pick(part)[k] for part in parts]) for k, value in enumerate(first)
+        )
 
     ledgers = [part.ledger for part in parts if part.ledger is not None]
     first = parts[0]

@@ -15,7 +15,20 @@ from pellucid.engine.plan import Layer
 from pellucid.engine.registry import RuleFunction
 from pellucid.engine.step import Relevance, Step
 from pellucid.errors import InputError
-from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Gate, Half, LinearRule, SignalTakesAll, Taylor, Zero, ZPlus
+from pellucid.rules import (
+    AlphaBeta,
+    Box,
+    Epsilon,
+    Flat,
+    Gamma,
+    Gate,
+    Half,
+    LinearRule,
+    SignalTakesAll,
+    Taylor,
+    Zero,
+    ZPlus,
+)
 from pellucid.selection import Selection, select
 
 __all__ = ["COMPOSITES", "Composite", "composite_named"]

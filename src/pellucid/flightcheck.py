@@ -69,8 +69,13 @@ class Check:
         head = ("operation", "count", "rule", "modules")
         body = [(row.op, str(row.count), row.rule, _shortened(row.modules)) for row in self.rows]
         widths = [max(len(line[k]) for line in (head, *body)) for k in range(4)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in (head, *body)]
-        lines.append(f"explained: {', '.join(self.target[:3])}{' ...' if len(self.target) > 3 else ''} with {self.composite}")
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in (head, *body)
+        ]
+        lines.append(
+            f"explained: {', '.join(self.target[:3])}{' ...' if len(self.target) > 3 else ''} with {self.composite}"
+        )
         lines.append(f"sources: {', '.join(self.sources) or 'none: no explained input reaches the target'}")
         lines.extend(f"unknown: {item.name} in module {item.module or '(the model itself)'!r}" for item in self.unknown)
         lines.extend(f"warning: {warning}" for warning in self.warnings)

@@ -87,5 +87,7 @@ def select(
     ops = (op,) if isinstance(op, str) else op
     for wanted in ops or ():
         if wanted not in _NAMES:
-            raise InputError(f"No operation or kind is called {wanted!r}. Expected one of: {', '.join(sorted(_NAMES))}.")
+            raise InputError(
+                f"No operation or kind is called {wanted!r}. Expected one of: {', '.join(sorted(_NAMES))}."
+            )
     return Selection(ops, type, name, first, last, spatial)

@@ -89,7 +89,11 @@ def prepare(
                     f"The explained input {name!r} holds {bad} values that are NaN or infinite, of {moved.numel()}. "
                     f"Relevance would be NaN everywhere: replace them (torch.nan_to_num), or pass inputs=[...] without it."
                 )
-            leaves[name] = moved.requires_grad_() if moved is not tensor and not moved.requires_grad else moved.detach().requires_grad_()
+            leaves[name] = (
+                moved.requires_grad_()
+                if moved is not tensor and not moved.requires_grad
+                else moved.detach().requires_grad_()
+            )
         else:
             ids[name] = moved
     return Prepared(x, leaves, ids, values, batch_size(values, wanted))
@@ -100,7 +104,9 @@ def _wanted(tensors: Mapping[str, Tensor], inputs: str | int | Iterable[str | in
         chosen = {
             name
             for name, tensor in tensors.items()
-            if tensor.dtype != torch.bool and not (tensor.is_floating_point() and "mask" in name) and "attention_mask" not in name
+            if tensor.dtype != torch.bool
+            and not (tensor.is_floating_point() and "mask" in name)
+            and "attention_mask" not in name
         }
         return chosen or set(tensors)
     names = {str(inputs)} if isinstance(inputs, (str, int)) else {str(name) for name in inputs}
@@ -119,11 +125,7 @@ def _check_like(name: str, tensor: Tensor, like: Tensor | None) -> None:
         raise InputError(
             f"The input {name!r} is on {tensor.device} but the model is on {like.device}. Move one of them, or pass device=."
         )
-    if (
-        tensor.is_floating_point()
-        and tensor.dtype != like.dtype
-        and not torch.is_autocast_enabled(tensor.device.type)
-    ):
+    if tensor.is_floating_point() and tensor.dtype != like.dtype and not torch.is_autocast_enabled(tensor.device.type):
         raise InputError(
             f"The input {name!r} has dtype {tensor.dtype} but the model's parameters have {like.dtype}. Convert one of them, "
             f"or pass dtype= to compute both in one."

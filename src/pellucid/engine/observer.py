@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,11 +28,12 @@ aten = torch.ops.aten
 _KEEP_INPUT = frozenset(
     getattr(aten, name)
     for name in (
-        "tanh tanh_ sigmoid sigmoid_ exp exp_ hardsigmoid hardsigmoid_ gelu silu silu_ mish hardswish hardswish_ elu"
-        " elu_ softplus hardtanh hardtanh_ clamp clamp_ clamp_min clamp_min_ clamp_max log_sigmoid_forward celu abs"
-        " sin cos erf expm1 log1p pow square sqrt rsqrt reciprocal log threshold _prelu_kernel softshrink hardshrink"
-        " tan atan asinh sinh cosh exp2 log2 log10 round floor ceil trunc sign special_ndtr logit erfc linalg_vector_norm"
-        " norm var std var_mean std_mean prod logsumexp glu remainder fmod sinc selu celu_ rrelu_with_noise threshold_"
+        "tanh tanh_ sigmoid sigmoid_ exp exp_ hardsigmoid hardsigmoid_ gelu silu silu_ mish hardswish"
+        " hardswish_ elu elu_ softplus hardtanh hardtanh_ clamp clamp_ clamp_min clamp_min_ clamp_max"
+        " log_sigmoid_forward celu abs sin cos erf expm1 log1p pow square sqrt rsqrt reciprocal log threshold"
+        " _prelu_kernel softshrink hardshrink tan atan asinh sinh cosh exp2 log2 log10 round floor ceil trunc"
+        " sign special_ndtr logit erfc linalg_vector_norm norm var std var_mean std_mean prod logsumexp glu"
+        " remainder fmod sinc selu celu_ rrelu_with_noise threshold_"
     ).split()
     if hasattr(aten, name)
 )
@@ -47,6 +48,16 @@ class Live:
     """Stands for an operand that the graph reaches from an explained input; ``position`` counts them from 0."""
 
     position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleOutput:
+    """What a module returned: the node that made it, which of its outputs, its value then, and the tensor itself."""
+
+    node: Node
+    output: int
+    value: Tensor
+    tensor: Tensor
 
 
 @dataclass(slots=True)
@@ -111,7 +122,7 @@ def _fill(value: Any, live: Sequence[Tensor]) -> Any:
     return value
 
 
-class Observer(TorchDispatchMode):
+class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what the graph does not hold, for one forward pass in one thread.
 
     Args:
@@ -127,7 +138,7 @@ class Observer(TorchDispatchMode):
         self.records: dict[int, Record] = {}
         self.embeddings: dict[int, str] = {}
         self.scopes: list[tuple[int, int, str]] = []
-        self.outputs: dict[str, list[object]] = {}
+        self.outputs: dict[str, list[ModuleOutput]] = {}
         self.cuts: list[str] = []
         self.gate_inputs: dict[int, Tensor] = {}
         self.bytes = 0
@@ -167,14 +178,20 @@ class Observer(TorchDispatchMode):
         self._live[number] = live
         if live:
             if packet in _KEEP_INPUT:
-                record.inputs = tuple(tensor.clone() if mutable and k == 0 else tensor for k, tensor in enumerate(found))
+                record.inputs = tuple(
+                    tensor.clone() if mutable and k == 0 else tensor for k, tensor in enumerate(found)
+                )
             if packet in _OUTPUT_GATES:
                 self.gate_inputs = {number: found[0]}
         if mutable and isinstance(args[0], Tensor):
             target = args[0]
             base = target._base if target._is_view() and target._base is not None else target
             if base is not target:
-                record.view = (tuple(target.shape), target.stride(), target.storage_offset() - base.storage_offset())
+                record.view = (
+                    tuple(target.shape),
+                    tuple(target.stride()),
+                    int(target.storage_offset() - base.storage_offset()),
+                )
             if not (found and found[0] is target):
                 record.base = base.detach().clone()
         output = func(*args, **kwargs)
@@ -266,11 +283,14 @@ class Observer(TorchDispatchMode):
             if opened == name:
                 break
         if name in self.wanted:
-            tensor = next((leaf for leaf in _leaves(output) if isinstance(leaf, Tensor) and leaf.grad_fn is not None), None)
+            tensor = next(
+                (leaf for leaf in _leaves(output) if isinstance(leaf, Tensor) and leaf.grad_fn is not None), None
+            )
             if tensor is not None:
                 with torch.no_grad():
                     value = tensor.detach().clone()
-                self.outputs.setdefault(name, []).append((tensor.grad_fn, tensor.output_nr, value, tensor))
+                assert tensor.grad_fn is not None
+                self.outputs.setdefault(name, []).append(ModuleOutput(tensor.grad_fn, tensor.output_nr, value, tensor))
 
     def module_of(self, numbers: Sequence[int]) -> list[str]:
         """The innermost module that was running when each of these sequence numbers was given."""

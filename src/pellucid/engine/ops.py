@@ -63,7 +63,10 @@ class Op(Enum):
             " UnsafeSplit UnsafeSplitWithSizes NarrowCopy UnsafeIndex DiagEmbed PackPaddedSequence"
         ),
     )
-    COPY = (Kind.MOVE, (*_nodes("Clone ToCopy NativeDropout FusedDropout Lift LazyClone Alias/1"), "torch::autograd::CopyBackwards"))
+    COPY = (
+        Kind.MOVE,
+        (*_nodes("Clone ToCopy NativeDropout FusedDropout Lift LazyClone Alias/1"), "torch::autograd::CopyBackwards"),
+    )
     SCALE = (Kind.ELEMENTWISE, _nodes("Neg NegView"))
     SUM = (Kind.MIX, _nodes("Sum Sum/1 Mean Mean/1 Trace Cumsum Nansum NanToNum"))
     AVERAGE_POOL = (

@@ -77,13 +77,13 @@ def find_region(
     return Region(source, tuple(sorted(members, reverse=True)))
 
 
-def _elementwise(
-    graph: Graph, ops: Sequence[Op | None], i: int, observer: Observer, reached: tuple[bool, ...]
-) -> bool:
+def _elementwise(graph: Graph, ops: Sequence[Op | None], i: int, observer: Observer, reached: tuple[bool, ...]) -> bool:
     op = ops[i]
     if op is None or op in _NOT or not (op.kind in _KINDS or op in _OPS) or graph.outputs(i) != 1:
         return False
     record = observer.records.get(graph.sequence(i))
     if record is None or record.base is not None or record.view is not None:
         return False
-    return graph.names[i] not in ("GluBackward0", "DotBackward0", "CrossBackward0", "LinalgCrossBackward0") and any(reached)
+    return graph.names[i] not in ("GluBackward0", "DotBackward0", "CrossBackward0", "LinalgCrossBackward0") and any(
+        reached
+    )

@@ -1,8 +1,8 @@
 """Which rule an operation gets: a table of defaults, overlaid per context and never changed by a run.
 
-    register(Op.SILU, my_rule)                        one line gives an operation its rule
-    register("MyFunctionBackward", my_rule)           and so for a user's own autograd.Function
-    with overlay({Op.RELU: my_rule}): ...             other rules, in this thread, for this block
+register(Op.SILU, my_rule)                        one line gives an operation its rule
+register("MyFunctionBackward", my_rule)           and so for a user's own autograd.Function
+with overlay({Op.RELU: my_rule}): ...             other rules, in this thread, for this block
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def register(key: Op | str, rule: RuleFunction) -> None:
     if isinstance(key, str) and key in NODE_OPS:
         raise ValueError(f"The node {key!r} is known as {NODE_OPS[key]}; register the rule for that Op, or overlay it.")
     if key in _defaults:
-        raise ValueError(f"{key} has a rule already ({_defaults[key]!r}). To replace it for a while: overlay({{key: rule}}).")
+        raise ValueError(
+            f"{key} has a rule already ({_defaults[key]!r}). To replace it for a while: overlay({{key: rule}})."
+        )
     _defaults[key] = rule
 
 

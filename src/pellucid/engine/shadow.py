@@ -11,7 +11,7 @@ import io
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -67,9 +67,7 @@ def unwrap(model: nn.Module) -> nn.Module:
             return model
 
 
-def shadow_of(
-    model: nn.Module, *, dtype: torch.dtype | None = None, device: torch.device | None = None
-) -> Shadow:
+def shadow_of(model: nn.Module, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Shadow:
     """The shadow of ``model``, made once and again whenever the model's structure or tensors were replaced.
 
     Raises:
@@ -100,7 +98,7 @@ def forward_conditions(shadow: Shadow) -> Iterator[None]:
         if "torch._dynamo" in sys.modules:  # nothing can be compiled where the compiler was never loaded
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if shadow.scripted:
-            stack.enter_context(torch.jit.optimized_execution(False))
+            stack.enter_context(_unoptimised())
         if shadow.recurrent:
             stack.enter_context(_forward_lock)
             stack.enter_context(_without_mkldnn())
@@ -158,12 +156,20 @@ def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | No
     return module
 
 
+def _unoptimised() -> AbstractContextManager[None]:
+    """Scripted code as ordinary operations: optimised, it is one opaque node."""
+    script: Any = torch.jit
+    context: AbstractContextManager[None] = script.optimized_execution(False)
+    return context
+
+
 def _copy_scripted(model: torch.jit.ScriptModule, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:
     file = io.BytesIO()
-    with torch.jit.optimized_execution(False):
+    with _unoptimised():
         torch.jit.save(model, file)
         file.seek(0)
-        module = torch.jit.load(file)
+        loading: Any = torch.jit.load
+        module: nn.Module = loading(file)
     module.to(dtype=dtype, device=device)
     for parameter in module.parameters():
         if parameter.is_floating_point():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -42,6 +42,14 @@ class Step:
         """The autograd node."""
         return self.walk.graph.nodes[self.index]
 
+    def field(self, name: str) -> Any:
+        """The node's saved field ``_saved_<name>``, of any type.
+
+        Raises:
+            AttributeError: this node has no such field.
+        """
+        return getattr(self.node, f"_saved_{name}")
+
     @property
     def op(self) -> Op | None:
         """The canonical operation, as the plan reads it (a product with a weight is linear)."""
@@ -68,14 +76,14 @@ class Step:
 
     def native(self, densities: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The node's own backward: one density per operand, None where it has none."""
-        node = self.node
+        node: Any = self.node
         metadata = node._input_metadata
         if len(metadata) > 1 and not self.walk.graph.names[self.index].startswith(("Split", "Unbind", "UnsafeSplit")):
             densities = [
                 torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) if density is None else density
                 for density, meta in zip(densities, metadata, strict=True)
             ]
-        result = node.apply(*densities) if isinstance(node, BackwardCFunction) else node(*densities)
+        result = getattr(node, "apply", node)(*densities) if isinstance(node, BackwardCFunction) else node(*densities)
         found = result if isinstance(result, tuple) else (result,)
         edges = self.walk.graph.edges[self.index]
         if len(found) != len(edges):
@@ -92,7 +100,11 @@ class Step:
         if density.shape != meta.shape:
             density = reduce_to(density, tuple(meta.shape))
         if density.dtype != meta.dtype:
-            density = density.real.to(meta.dtype) if density.is_complex() and not meta.dtype.is_complex else density.to(meta.dtype)
+            density = (
+                density.real.to(meta.dtype)
+                if density.is_complex() and not meta.dtype.is_complex
+                else density.to(meta.dtype)
+            )
         return density
 
     def keep_live(self, densities: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -127,8 +139,8 @@ class Step:
         return record.inputs[position] if reached[k] and position < len(record.inputs) else None
 
     def output(self) -> Tensor | None:
-        """The node's first output, or None where nothing holds it."""
-        return self.walk.values.of((self.index, 0))
+        """The node's first output, or None where nothing holds it; never computed again."""
+        return self.walk.values.kept((self.index, 0))
 
     def book(self, source: str, amount: Tensor, module: str | None = None) -> None:
         """Write relevance that leaves the walk here into the ledger."""

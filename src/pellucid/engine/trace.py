@@ -19,7 +19,14 @@ from pellucid.targets import Target
 
 __all__ = ["Start", "Trace", "run_forward"]
 
-_VIEWS = ("ViewBackward0", "UnsafeViewBackward0", "SqueezeBackward0", "SqueezeBackward1", "SqueezeBackward2", "UnsqueezeBackward0")
+_VIEWS = (
+    "ViewBackward0",
+    "UnsafeViewBackward0",
+    "SqueezeBackward0",
+    "SqueezeBackward1",
+    "SqueezeBackward2",
+    "UnsqueezeBackward0",
+)
 _OUTPUT_GATES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "SigmoidBackward0")
 
 
@@ -121,9 +128,7 @@ class Trace:
         found = self.observer.outputs.get(name)
         if not found:
             raise InputError(f"The module {name!r} did not run, or returned no tensor with a gradient graph.")
-        tensor = found[-1][3]  # type: ignore[index]
-        assert isinstance(tensor, Tensor)
-        return tensor
+        return found[-1].tensor
 
 
 def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], keep_outputs: bool) -> Trace:

@@ -50,8 +50,17 @@ SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
 _HOPS = 12
 """How many operations back a value is computed again."""
 
-_SAME_ELEMENTS = frozenset(("ViewBackward0", "UnsafeViewBackward0", "ReshapeAliasBackward0", "UnsqueezeBackward0",
-                            "SqueezeBackward0", "SqueezeBackward1", "SqueezeBackward2", "AliasBackward0"))
+_SAME_ELEMENTS = frozenset(
+    f"{name}Backward{number}"
+    for name, numbers in (
+        ("View", "0"),
+        ("UnsafeView", "0"),
+        ("ReshapeAlias", "0"),
+        ("Unsqueeze", "01"),
+        ("Squeeze", "012345"),
+    )
+    for number in numbers
+)
 
 
 def saved(node: Node, field: str) -> Tensor | None:
@@ -76,14 +85,24 @@ class Values:
         source, output = edge
         if source < 0:
             return None
+        value = self.kept(edge)
+        return value if value is not None or hops >= _HOPS else self._again(source, output, hops)
+
+    def kept(self, edge: Edge) -> Tensor | None:
+        """The value on ``edge`` where something holds it."""
+        source, output = edge
         variable = getattr(self.graph.nodes[source], "variable", None)
         if isinstance(variable, Tensor):
             return variable.detach()
         record = self.observer.records.get(self.graph.sequence(source))
-        if record is not None and record.output is not None and output == 0 and record.output._version == record.version:
+        if (
+            record is not None
+            and record.output is not None
+            and output == 0
+            and record.output._version == record.version
+        ):
             return record.output.detach().reshape(self.graph.shape(edge))
-        value = self._from_consumers(edge, self.graph.shape(edge), 0)
-        return value if value is not None or hops >= _HOPS else self._again(source, output, hops)
+        return self._from_consumers(edge, self.graph.shape(edge), 0)
 
     def _again(self, source: int, output: int, hops: int) -> Tensor | None:
         """Run the operation again on the values of its live operands."""
@@ -98,7 +117,8 @@ class Values:
                     return None
                 live.append(value)
         result = record.call(*live)
-        return result[output] if isinstance(result, (tuple, list)) else result
+        made: Tensor = result[output] if isinstance(result, (tuple, list)) else result
+        return made
 
     def _from_consumers(self, edge: Edge, shape: torch.Size, hops: int) -> Tensor | None:
         graph = self.graph
@@ -112,7 +132,12 @@ class Values:
                 value = self._from_consumers((i, 0), shape, hops + 1)
             if value is None:
                 record = self.observer.records.get(graph.sequence(i))
-                if record is not None and k == 0 and len(record.inputs) == 1 and record.func._overloadpacket.__name__[-1] != "_":
+                if (
+                    record is not None
+                    and k == 0
+                    and len(record.inputs) == 1
+                    and record.func._overloadpacket.__name__[-1] != "_"
+                ):
                     value = record.inputs[0]
             if value is not None and value.numel() == shape.numel():
                 return value.detach().reshape(shape)

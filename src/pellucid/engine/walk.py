@@ -63,7 +63,14 @@ class Walk:
     """One pass; holds what steps may ask for."""
 
     def __init__(
-        self, graph: Graph, plan: Plan, observer: Observer, book: Book, *, taps: Sequence[Tap] = (), masks: Sequence[Mask] = ()
+        self,
+        graph: Graph,
+        plan: Plan,
+        observer: Observer,
+        book: Book,
+        *,
+        taps: Sequence[Tap] = (),
+        masks: Sequence[Mask] = (),
     ) -> None:
         self.graph = graph
         self.plan = plan
@@ -166,9 +173,7 @@ class Walk:
             densities[output] = density if present is None else present + density
         return densities
 
-    def _apply(
-        self, mask: Mask, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None
-    ) -> None:
+    def _apply(self, mask: Mask, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None) -> None:
         output = mask.edge[1]
         if densities is not None and densities[output] is not None:
             whole = densities[output]
@@ -186,10 +191,13 @@ class Walk:
     def _read(
         self, tap: Tap, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None, walked: Walked
     ) -> None:
+        output = tap.edge[1]
         total = torch.zeros_like(tap.value)
-        if densities is not None and densities[tap.edge[1]] is not None:
-            total = total + tap.value * densities[tap.edge[1]]
-        if relevances is not None and relevances[tap.edge[1]] is not None:
-            total = total + relevances[tap.edge[1]]
+        density = None if densities is None else densities[output]
+        relevance = None if relevances is None else relevances[output]
+        if density is not None:
+            total = total + tap.value * density
+        if relevance is not None:
+            total = total + relevance
         present = walked.taps.get(tap.name)
         walked.taps[tap.name] = total if present is None else present + total

@@ -46,7 +46,9 @@ def explain_trace(
     graph = build_graph([start.node])
     taps = [tap for name in layers for tap in _taps(graph, trace, name)]
     masks = [mask for name, units in keep.items() for mask in _masks(graph, trace, name, units)]
-    plan = plan_for(graph, trace, composite, asked=frozenset(part.edge[0] for part in (*taps, *masks)))
+    plan = plan_for(
+        graph, trace, composite, asked=frozenset([tap.edge[0] for tap in taps] + [mask.edge[0] for mask in masks])
+    )
     refuse_unknown(plan.unknown)
     if not plan.root_live:
         raise ModelError(_no_source(trace))
@@ -129,10 +131,10 @@ def _masks(graph: Graph, trace: Trace, name: str, units: int | Sequence[int]) ->
 
 def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, int, Tensor]]:
     found: list[tuple[int, int, Tensor]] = []
-    for node, output, value, _ in trace.observer.outputs.get(name, ()):  # type: ignore[misc]
-        i = graph.index.get(node)
+    for made in trace.observer.outputs.get(name, ()):
+        i = graph.index.get(made.node)
         if i is not None:
-            found.append((i, output, value))
+            found.append((i, made.output, made.value))
     if not found:
         raise InputError(
             f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are those of "

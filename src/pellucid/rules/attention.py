@@ -86,7 +86,9 @@ def fused_attention(step: Step, densities: Sequence[Tensor | None]) -> list[Tens
     halves = (0.5 if value else 1.0) * (0.5 if query and key else 1.0)
     out: list[Tensor | Relevance | None] = [None] * len(step.live)
     arrived = _arrived(step, density)
-    walked_on = torch.zeros((), dtype=torch.float64 if density.dtype == torch.float64 else torch.float32, device=density.device)
+    walked_on = torch.zeros(
+        (), dtype=torch.float64 if density.dtype == torch.float64 else torch.float32, device=density.device
+    )
     for k, share in ((0, halves), (1, halves), (2, 0.5)):
         message = messages[k]
         if step.live[k] and message is not None:

@@ -38,7 +38,9 @@ def region(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Rele
     graph, observer = step.walk.graph, step.walk.observer
     x = step.walk.values.of(found.source)
     if x is None:
-        raise UnknownOpError(f"The value that enters the elementwise function ending at {step.describe()} was not kept.")
+        raise UnknownOpError(
+            f"The value that enters the elementwise function ending at {step.describe()} was not kept."
+        )
     assert density is not None
     return _by_quotient(step, lambda value: found.replay(graph, observer, value), x, density, 0, width=1)
 

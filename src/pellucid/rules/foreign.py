@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ __all__ = ["FOREIGN"]
 
 def bloom_gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
     """BLOOM's own GELU, in the tanh form; it saves its input."""
-    (x,) = step.node.saved_tensors
+    node: Any = step.node
+    (x,) = node.saved_tensors
     factor, _ = quotient(lambda value: torch.nn.functional.gelu(value, approximate="tanh"), x)
     density = densities[0]
     return [None if density is None else factor.mul_(density)]

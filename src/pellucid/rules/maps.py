@@ -138,7 +138,8 @@ class _Convolution(LinearMap):
         self._transposed = bool(record.args[6])
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        return aten.convolution(x, weight, None, *self._settings)
+        result: Tensor = aten.convolution(x, weight, None, *self._settings)
+        return result
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
         x = saved(self.step.node, "input")
@@ -226,7 +227,13 @@ def linear_map(step: Step) -> LinearMap:
         if step.live[1]:
             return _WeightLive(step)
         return _Convolution(step)
-    operands = {"AddmmBackward0": (1, 2), "MmBackward0": (0, 1), "BmmBackward0": (0, 1), "BaddbmmBackward0": (1, 2), "MvBackward0": (0, 1)}
+    operands = {
+        "AddmmBackward0": (1, 2),
+        "MmBackward0": (0, 1),
+        "BmmBackward0": (0, 1),
+        "BaddbmmBackward0": (1, 2),
+        "MvBackward0": (0, 1),
+    }
     if name == "LinearBackward0":
         return _Linear(step, signal=0, weights=1, bias=2)
     if name not in operands:
@@ -244,7 +251,8 @@ class _WeightLive(_Convolution):
         self.signal, self.weights = 1, 0
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        return aten.convolution(weight, x, None, *self._settings)
+        result: Tensor = aten.convolution(weight, x, None, *self._settings)
+        return result
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
         template = s.new_empty(self.step.shape(1))

@@ -13,20 +13,17 @@ from torch import Tensor
 
 from pellucid.engine.numerics import inner
 from pellucid.engine.step import Relevance, Step
-from pellucid.engine.values import saved
 
 __all__ = ["batch_norm", "batch_norm_affine", "group_norm", "layer_norm", "rms_norm"]
 
 
 def batch_norm_affine(step: Step) -> tuple[Tensor, Tensor]:
     """Scale and shift per channel of a batch-norm with fixed statistics: ``y = x * scale + shift``, shapes (C,)."""
-    node, record = step.node, step.record
+    record = step.record
     assert record is not None
-    _, weight, bias, mean, variance = record.args[:5]
-    mean, variance = saved(node, "running_mean"), saved(node, "running_var")
-    assert mean is not None
-    assert variance is not None
-    scale = torch.rsqrt(variance + float(node._saved_eps))
+    weight, bias = record.args[1:3]
+    mean, variance = step.field("running_mean"), step.field("running_var")
+    scale: Tensor = torch.rsqrt(variance + float(step.field("eps")))
     if isinstance(weight, Tensor):
         scale = scale * weight.detach()
     shift = -mean * scale
@@ -39,16 +36,16 @@ def batch_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
     """Batch-norm, also on statistics of the batch (instance norm), which are then frozen as in layer norm."""
     density = densities[0]
     assert density is not None
-    node, record = step.node, step.record
+    record = step.record
     assert record is not None
     shape = (1, -1, *[1] * (density.ndim - 2))
     dims = [d for d in range(density.ndim) if d != 1]
-    if not node._saved_training:
+    if not step.field("training"):
         scale, shift = batch_norm_affine(step)
         step.book("bias", (density.sum(dims) * shift).sum())
         return [density * scale.to(density.dtype).view(shape), None, None]
     weight, bias = record.args[1], record.args[2]
-    scale = node._saved_result2
+    scale = step.field("result2")
     if isinstance(weight, Tensor):
         scale = scale * weight.detach()
     if isinstance(bias, Tensor):
@@ -66,7 +63,7 @@ def layer_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
     dims = list(range(-len(normalized), 0))
     if isinstance(bias, Tensor):
         step.book("bias", inner(bias.detach().expand(density.shape), density))
-    scaled = density * step.node._saved_result2
+    scaled = density * step.field("result2")
     if isinstance(weight, Tensor):
         scaled = scaled * weight.detach()
     return [(scaled - scaled.mean(dims, keepdim=True)).to(density.dtype), None, None]
@@ -78,13 +75,13 @@ def group_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
     assert density is not None
     assert record is not None
     weight, bias = record.args[1], record.args[2]
-    groups = int(step.node._saved_group)
+    groups = int(step.field("group"))
     samples = density.shape[0]
     shape = (1, -1, *[1] * (density.ndim - 2))
     if isinstance(bias, Tensor):
         step.book("bias", inner(bias.detach().view(shape).expand(density.shape), density))
     scaled = density * weight.detach().view(shape) if isinstance(weight, Tensor) else density
-    grouped = scaled.reshape(samples, groups, -1) * step.node._saved_result2.view(samples, groups, 1)
+    grouped = scaled.reshape(samples, groups, -1) * step.field("result2").view(samples, groups, 1)
     return [(grouped - grouped.mean(2, keepdim=True)).to(density.dtype).view_as(density), None, None]
 
 
@@ -94,7 +91,7 @@ def rms_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Re
     assert density is not None
     assert record is not None
     weight = record.args[2] if len(record.args) > 2 else None
-    scaled = density * step.node._saved_result1
+    scaled = density * step.field("result1")
     if isinstance(weight, Tensor):
         scaled = scaled * weight.detach()
     return [scaled.to(density.dtype), *[None] * (len(step.live) - 1)]
