@@ -114,7 +114,25 @@ def test_array_of_several_samples(pellucid: Run, place: Path) -> None:
     np.save(place / "batch.npy", np.random.default_rng(0).normal(size=(2, 3, 24, 24)).astype(np.float32))
     ran = pellucid("explain", "python:tiny:make", "batch.npy", "--output", "o")
     assert ran.code == 0, ran.err
+    assert "Predictions" in ran.out
     assert len(library.load(place / "o" / "batch.npy.pellucid")) == 2
+
+
+def test_a_table_is_explained_with_its_columns_names(pellucid: Run, place: Path) -> None:
+    (place / "people.csv").write_text("age,income\n1,2\n3,0.5\n", encoding="utf-8")
+    (place / "credit.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(2, 1)\n", encoding="utf-8")
+    ran = pellucid("explain", "python:credit:make", "people.csv", "--output", "o")
+    assert ran.code == 0, ran.err
+    assert "Prediction" not in ran.out  # one output is no classifier
+    page = (place / "o" / "report.html").read_text(encoding="utf-8")
+    assert "income" in page
+
+
+def test_an_input_of_another_shape_is_one_line(pellucid: Run, place: Path) -> None:
+    (place / "people.csv").write_text("age,income\n1,2\n3,0.5\n", encoding="utf-8")
+    ran = pellucid("explain", "python:tiny:make", "people.csv", "--output", "o")
+    assert ran.code == 2
+    assert ran.err.count("\n") == 1
 
 
 def test_two_kinds_of_target_at_once_are_refused(pellucid: Run, place: Path) -> None:
@@ -151,7 +169,7 @@ def test_bad_use_ends_with_2_and_one_line(pellucid: Run, place: Path, words: tup
     assert words[1] in ran.err
 
 
-@pytest.mark.parametrize("name", ["nothing.png", "empty", "empty.png", "text.png"])
+@pytest.mark.parametrize("name", ["nothing.png", "empty", "empty.png", "text.png", "a" * 5000])
 def test_bad_input_ends_with_2_and_one_line(pellucid: Run, place: Path, name: str) -> None:
     (place / "empty").mkdir()
     (place / "empty.png").touch()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pellucid.cli.files import Folder
 from pellucid.cli.prediction import Guess, predict
-from pellucid.cli.printing import complain, console, printable, table
+from pellucid.cli.printing import complain
 from pellucid.cli.progress import Bar
-from pellucid.cli.samples import Sample, samples
+from pellucid.cli.results import Done, print_result
+from pellucid.cli.samples import Sample, position_names, samples
 from pellucid.errors import FileError
 
 if TYPE_CHECKING:
@@ -20,28 +21,8 @@ if TYPE_CHECKING:
     from pellucid.explanation import Explanation
     from pellucid.models import LoadedModel
 
-MOST_ROWS = 10
 MOST_SHOWN = 100
 """Samples in the report: each brings a picture, and a page of thousands opens nowhere."""
-
-
-@dataclass(frozen=True)
-class Done:
-    """One explained sample: what was said about it and where its files are."""
-
-    name: str
-    guesses: tuple[tuple[Guess, ...], ...]
-    summaries: tuple[Mapping[str, object], ...]
-    files: tuple[Path, ...]
-
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {
-            "input": self.name,
-            "predictions": [[guess.to_dict() for guess in row] for row in self.guesses],
-            "explanations": list(self.summaries),
-            "files": [str(path) for path in self.files],
-        }
 
 
 @dataclass
@@ -107,7 +88,7 @@ class Job:
                         if batch is None:
                             complain(f"{self.failures[-1]} Passed over.", kind="warning")
                         elif not quiet:
-                            _print(batch, self.done[-1], explanations)
+                            print_result(batch, self.done[-1], explanations)
         except KeyboardInterrupt:
             return False
         finally:
@@ -137,9 +118,9 @@ class Job:
         """Explain one sample and write its files."""
         import pellucid
 
-        guesses = predict(loaded, batch.x)
-        result = pellucid.explain(loaded, batch.x, **self.choices)
+        result = pellucid.explain(loaded, batch.x, **self.choices)  # first: it checks the input
         explanations = result if isinstance(result, list) else [result]
+        guesses = predict(loaded, batch.x)
         files = tuple(path for explanation in explanations for path in self._write(sample, batch, explanation))
         done = Done(sample.name, guesses, tuple(explanation.to_dict() for explanation in explanations), files)
         self.done.append(done)
@@ -172,6 +153,7 @@ class Job:
 
         names = [name for batch, _, _ in self._shown for name in batch.names]
         images = [image for batch, _, _ in self._shown for image in batch.displays or [None] * len(batch)]
+        labels = [label for batch, _, _ in self._shown for label in position_names(loaded, batch)]
         predictions = [
             [(guess.name, guess.probability) for guess in row]
             for batch, guesses, _ in self._shown
@@ -183,33 +165,9 @@ class Job:
             self.report,
             names=names,
             images=images,
+            labels=labels,
             predictions=predictions,
             title=f"What {loaded.source} says{more}",
             limit=MOST_SHOWN,
             **self._look,
         )
-
-
-def _print(batch: Batch, done: Done, explanations: Sequence[Explanation]) -> None:
-    out = console()
-    out.rule(printable(done.name), align="left")
-    if len(batch) == 1 and done.guesses:
-        rows = [(guess.name, str(guess.index), f"{100 * guess.probability:.2f} %") for guess in done.guesses[0]]
-        out.print(table("Prediction", ("class", "index", "probability"), rows, right=("index", "probability")))
-    for explanation in explanations:
-        composite = explanation.settings.get("composite")
-        out.print(f"Method: {explanation.method}{f' with composite {composite}' if composite else ''}", soft_wrap=True)
-        for number, (label, value) in enumerate(zip(explanation.target, explanation.output.tolist(), strict=True)):
-            if number == MOST_ROWS:
-                out.print(f"... and {len(explanation) - MOST_ROWS} samples more")
-                break
-            sample = "" if len(explanation) == 1 else f" of {batch.names[number]}"
-            out.print(printable(f"Explained scalar{sample}: {label} = {value:.6g}"), soft_wrap=True)
-        if explanation.ledger is not None:
-            state = "closed" if explanation.ledger.closed() else "not closed"
-            out.print(f"Ledger: where it came from ({state})", style="bold")
-            out.print(str(explanation.ledger), soft_wrap=True)
-        for warning in explanation.warnings:
-            complain(warning, kind="warning")
-    for path in done.files:
-        out.print(f"Wrote {path}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,15 @@ def samples(place: str, *, preprocessing: Preprocessing | None) -> list[Sample]:
     def sample(path: str | Path, name: str) -> Sample:
         return Sample(name, lambda: read_input(path, preprocessing=preprocessing))
 
-    folder = Path(place)
-    photos = photos_in(folder) if place != "demo" and folder.is_dir() else []
-    return [sample(photo, photo.name) for photo in photos] or [sample(place, folder.name or place)]
+    photos = photos_in(Path(place)) if place != "demo" and os.path.isdir(place) else []
+    return [sample(photo, photo.name) for photo in photos] or [sample(place, Path(place).name or place)]
+
+
+def position_names(loaded: LoadedModel, batch: Batch) -> list[Sequence[str] | None]:
+    """For every sample the names of its positions: a table's columns, a text's tokens, None where there are none."""
+    if batch.columns is not None:
+        return [batch.columns] * len(batch)
+    ids = batch.x.get("input_ids") if isinstance(batch.x, dict) else batch.x
+    if loaded.tokenizer is None or ids is None or ids.ndim != 2 or ids.is_floating_point():
+        return [None] * len(batch)
+    return [loaded.tokenizer.convert_ids_to_tokens(row) for row in ids.tolist()]
