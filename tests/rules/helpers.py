@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pellucid.composites import Composite
-from pellucid.selection import select
 from torch import Tensor, nn
 
 import pellucid as pl
+from pellucid.composites import Composite
 from pellucid.rules import Zero
+from pellucid.selection import select
 
 
 def weighted(density: Tensor) -> Callable[[Tensor], Tensor]:

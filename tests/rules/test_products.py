@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from pellucid.composites import Composite
-from pellucid.selection import select
 from torch import Tensor, nn
 
 import pellucid as pl
+from pellucid.composites import Composite
 from pellucid.rules import Gate, Half, SignalTakesAll, Taylor, Zero
+from pellucid.selection import select
 from tests.oracles.attention import scaled_gradient
 from tests.rules.helpers import explained, weighted
 
