@@ -39,6 +39,15 @@ def test_answers_that_need_no_torch_do_not_load_it(words: str) -> None:
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "found"), [("pellucid expl", "explain"), ("pellucid explain a b --comp", "--composite")]
+)
+def test_shell_completion(words: str, found: str) -> None:
+    place = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1), "_PELLUCID_COMPLETE": "complete_bash"}
+    done = subprocess.run(COMMAND, env=os.environ | place, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == [found]
+
+
 def test_bad_input_ends_with_2_and_no_traceback(place: Path) -> None:
     done = run("explain", MODEL[0], "nothing.png", *MODEL[1:], cwd=place)
     assert done.returncode == 2
