@@ -17,6 +17,7 @@ from pellucid.engine.step import Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules import (
     AlphaBeta,
+    AlphaBetaByDepth,
     Box,
     Epsilon,
     Flat,
@@ -241,8 +242,9 @@ def cp_lrp(epsilon: float = 0.0) -> Composite:
 def auto(epsilon: float = 1e-6) -> Composite:
     """The default: reads from the graph which part is convolutional, attention or recurrent, and sets each its rules."""
     rows: list[tuple[Selection, Any]] = [
-        (select("convolution", first=True, spatial=True), Flat()),
-        (_CONVOLUTIONS, AlphaBeta(1.25, 0.25, epsilon)),
+        (select("convolution", first=True, attention=True), Flat()),
+        (select("convolution", first=True), ZPlus(epsilon)),
+        (_CONVOLUTIONS, AlphaBetaByDepth(epsilon=epsilon)),
         (_SOFTMAX, Gate()),
         (_LINEAR, Epsilon(epsilon)),
     ]

@@ -24,6 +24,7 @@ class Selection:
     first: bool | None = None
     last: bool | None = None
     spatial: bool | None = None
+    attention: bool | None = None
 
     def __call__(self, layer: Layer) -> bool:
         """Whether ``layer`` is meant."""
@@ -33,7 +34,12 @@ class Selection:
             return False
         if self.name is not None and not fnmatchcase(layer.module, self.name):
             return False
-        wanted = ((self.first, layer.first), (self.last, layer.last), (self.spatial, layer.spatial))
+        wanted = (
+            (self.first, layer.first),
+            (self.last, layer.last),
+            (self.spatial, layer.spatial),
+            (self.attention, layer.attention),
+        )
         return all(want is None or want == has for want, has in wanted)
 
     def _op_fits(self, op: Op) -> bool:
@@ -54,6 +60,8 @@ class Selection:
         for refused, word in ((self.first, "first"), (self.last, "last"), (self.spatial, "spatial")):
             if refused is False:
                 words.append(f"that is not {word}")
+        if self.attention is not None:
+            words.append(f"of a model {'with' if self.attention else 'without'} attention")
         if self.type is not None:
             words.append(f"in {self.type}")
         if self.name is not None:
@@ -69,6 +77,7 @@ def select(
     first: bool | None = None,
     last: bool | None = None,
     spatial: bool | None = None,
+    attention: bool | None = None,
 ) -> Selection:
     """Select layers by operation, module type, module name or position.
 
@@ -80,6 +89,7 @@ def select(
         first: no linear layer lies between it and the explained input.
         last: no linear layer lies between it and the explained scalar.
         spatial: a convolution whose kernel spans more than one position.
+        attention: the model has attention on the walked paths.
 
     Raises:
         InputError: no operation or kind has that name.
@@ -90,4 +100,4 @@ def select(
             raise InputError(
                 f"No operation or kind is called {wanted!r}. Expected one of: {', '.join(sorted(_NAMES))}."
             )
-    return Selection(ops, type, name, first, last, spatial)
+    return Selection(ops, type, name, first, last, spatial, attention)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -99,6 +99,10 @@ class Record:
         self.func(target, *_fill(self.args[1:], live), **_fill(self.kwargs, live))
         return base
 
+    def without_dead(self) -> Record:
+        """The same operation with zeros for every dead operand."""
+        return replace(self, args=_zeroed(self.args), kwargs=_zeroed(self.kwargs), base=None)
+
     def dead_tensors(self) -> list[Tensor]:
         """The floating operands that no explained input reaches."""
         return [leaf for leaf in _leaves((self.args, tuple(self.kwargs.values()))) if isinstance(leaf, Tensor)]
@@ -110,6 +114,16 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield value
+
+
+def _zeroed(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.zeros_like(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_zeroed(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _zeroed(item) for key, item in value.items()}
+    return value
 
 
 def _fill(value: Any, live: Sequence[Tensor]) -> Any:

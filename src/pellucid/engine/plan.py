@@ -6,7 +6,7 @@ A walk and the flight check read the same plan, so that what is announced is wha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 
 from torch import Tensor
@@ -49,7 +49,8 @@ class Layer:
     """No linear layer lies between this one and the explained scalar."""
     spatial: bool
     """A convolution whose weights span more than one position."""
-    context: Mapping[str, object] = field(default_factory=dict)
+    attention: bool = False
+    """The model has attention (a softmax that weighs other signals, or a fused kernel) on the walked paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ class Plan:
     unknown: list[Unknown]
     parameter_names: Mapping[int, str]
     root_live: bool
+
+    @property
+    def convolutions(self) -> int:
+        """How many convolutions are walked."""
+        return sum(path and op is Op.CONVOLUTION for path, op in zip(self.on_path, self.ops, strict=True))
 
     def origin(self, record: Record, module: str) -> tuple[str, str]:
         """The ledger's source and place for the dead operands of ``record``."""
@@ -254,6 +260,7 @@ def make_plan(
                 on_path[edge[0]] = True
                 linear_after[edge[0]] = max(linear_after[edge[0]], after)
 
+    attention = any(path and ops[i] in (Op.ATTENTION, Op.SOFTMAX) for i, path in enumerate(on_path))
     rules: list[RuleFunction | None] = [None] * count
     unknown: list[Unknown] = []
     folded: dict[int, int] = {}
@@ -278,6 +285,7 @@ def make_plan(
             first=op in (Op.LINEAR, Op.CONVOLUTION) and linear_before[i] == 1,
             last=op in (Op.LINEAR, Op.CONVOLUTION) and linear_after[i] == 0,
             spatial=op is Op.CONVOLUTION and _spans_positions(graph, i),
+            attention=attention,
         )
         rules[i] = overlaid(op) or choose(layer) or rule_for(op)
         if rules[i] is None:

@@ -14,19 +14,16 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.book import Book
+from pellucid.engine.carry import carry, to_density
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.numerics import inner
 from pellucid.engine.observer import Observer
-from pellucid.engine.ops import Kind, Op
 from pellucid.engine.plan import Plan
 from pellucid.engine.step import Relevance, Step
 from pellucid.engine.values import Values
 from pellucid.errors import ModelError
 
 __all__ = ["Mask", "Tap", "Walk", "Walked"]
-
-_MOVES_RELEVANCE = (Kind.MOVE, Kind.WINNER)
-_PASSES_RELEVANCE = (Kind.ELEMENTWISE, Kind.NORM, Kind.GATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,11 @@ class Walk:
             return
         step = Step(self, i)
         if relevances is not None:
-            densities = self._move(step, relevances, densities)
+            moved = carry(step, relevances)
+            if moved is None:
+                densities = _added(densities, to_density(step, relevances))
+            else:
+                self._send_all(i, [None if part is None else Relevance(part) for part in moved])
         if densities is None:
             return
         if i in self.plan.fold_into:  # the convolution below carries this batch-norm in its weights
@@ -138,40 +139,6 @@ class Walk:
             slots = box[i] = [None] * self.graph.outputs(i)
         present = slots[output]
         slots[output] = value if present is None else present + value
-
-    def _move(
-        self, step: Step, relevances: list[Tensor | None], densities: list[Tensor | None] | None
-    ) -> list[Tensor | None] | None:
-        """Carry relevance across a node, or turn it into a density where only a rule can."""
-        kind = step.op.kind if step.op is not None else None
-        folded = step.index in self.plan.fold_into
-        passes = kind in _PASSES_RELEVANCE and step.op is not Op.STATISTIC and step.index not in self.plan.regions
-        if kind in _MOVES_RELEVANCE or (passes and not folded):
-            if kind in _MOVES_RELEVANCE:
-                moved: list[Tensor | None] = [None if r is None else r for r in step.native(relevances)]
-            else:
-                moved = [relevances[0] if ok else None for ok in step.live]
-            self._send_all(
-                step.index,
-                [Relevance(r) if r is not None and ok else None for r, ok in zip(moved, step.live, strict=True)],
-            )
-            return densities
-        densities = densities if densities is not None else [None] * len(relevances)
-        for output, relevance in enumerate(relevances):
-            if relevance is None:
-                continue
-            value = self.values.of((step.index, output))
-            if value is None:
-                raise ModelError(
-                    f"Relevance that does not depend on the value (from rules such as flat, w2, box or pass) arrives at "
-                    f"{step.describe()}, whose value is not kept. Use those rules at the first layer only."
-                )
-            zero = value == 0
-            step.book("lost at zero", torch.where(zero, relevance, 0).sum())
-            density = torch.where(zero, 0, relevance / torch.where(zero, 1, value))
-            present = densities[output]
-            densities[output] = density if present is None else present + density
-        return densities
 
     def _apply(self, mask: Mask, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None) -> None:
         output = mask.edge[1]
@@ -201,3 +168,9 @@ class Walk:
             total = total + relevance
         present = walked.taps.get(tap.name)
         walked.taps[tap.name] = total if present is None else present + total
+
+
+def _added(one: Sequence[Tensor | None] | None, other: Sequence[Tensor | None]) -> list[Tensor | None]:
+    if one is None:
+        return list(other)
+    return [b if a is None else a if b is None else a + b for a, b in zip(one, other, strict=True)]

@@ -20,7 +20,19 @@ from pellucid.engine.step import Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules.maps import LinearMap, linear_map
 
-__all__ = ["AlphaBeta", "Box", "Epsilon", "Flat", "Gamma", "LinearRule", "Pass", "WSquare", "ZPlus", "Zero"]
+__all__ = [
+    "AlphaBeta",
+    "AlphaBetaByDepth",
+    "Box",
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "LinearRule",
+    "Pass",
+    "WSquare",
+    "ZPlus",
+    "Zero",
+]
 
 
 def _check_epsilon(epsilon: float) -> None:
@@ -195,6 +207,25 @@ class AlphaBeta(LinearRule):
             negative = negative.add_(biases[1])
         plus, minus = self._quotients(layer, relevance, positive, negative)
         return layer.backward(plus, above).sub_(layer.backward(minus, below))
+
+
+@dataclass(frozen=True)
+class AlphaBetaByDepth(LinearRule):
+    """Alpha-beta whose beta shrinks with the number of convolutions walked, so that depth does not blow it up.
+
+    A layer can multiply the sum of |relevance| by alpha + beta = 1 + 2 beta; with
+    ``beta = (growth ** (1 / L) - 1) / 2`` for L convolutions the whole net stays below ``growth``. Found on tasks with a known
+    answer (docs: why, "The default rules"): a fixed beta is too strong for deep nets and too weak for shallow ones.
+    """
+
+    growth: float = 40.0
+    epsilon: float = 1e-6
+
+    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
+        """See the class."""
+        count = max(layer.step.walk.plan.convolutions, 1)
+        beta = min(1.0, (self.growth ** (1 / count) - 1) / 2)
+        return AlphaBeta(1 + beta, beta, self.epsilon).propagate(layer, density)
 
 
 def ZPlus(epsilon: float = 1e-6) -> AlphaBeta:  # noqa: N802  (a rule's name, used as one)

@@ -19,9 +19,7 @@ from pellucid.engine.values import saved
 __all__ = ["Half", "SignalTakesAll", "divide"]
 
 
-_ADDING = frozenset(
-    f"{name}Backward0" for name in "Addcmul Addcdiv Addmm Baddbmm Addbmm Addmv Addr".split()
-)
+_ADDING = frozenset(f"{name}Backward0" for name in "Addcmul Addcdiv Addmm Baddbmm Addbmm Addmv Addr".split())
 """Products with a third operand that is added, which comes first."""
 
 
