@@ -28,7 +28,7 @@ from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = machine.RESULTS / "coverage.csv"
-COMPOSITES = ("epsilon", "auto")
+COMPOSITES = {"biases": ("epsilon", "auto"), "zeroed": ("epsilon", "auto", "cp-lrp")}
 MODES = ("biases", "zeroed")
 KEYS = ("set", "model", "mode", "dtype", "composite")
 COLUMNS = (
@@ -120,7 +120,7 @@ def wanted(options: argparse.Namespace) -> list[Task]:
                 if dtype == "float64" or row.dtypes == (dtype,)
                 else [m for m in options.mode if m == "biases"]
             )
-            jobs += [Job(mode, dtype, composite) for mode in modes for composite in options.composite]
+            jobs += [Job(mode, dtype, name) for mode in modes for name in options.composite or COMPOSITES[mode]]
         kept = []
         for job in jobs:
             old = present.get((row.set, row.name, job.mode, job.dtype, job.composite))
@@ -228,7 +228,7 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
         "--mode", nargs="+", default=list(MODES), choices=MODES, help="with biases, or additive parameters zeroed"
     )
     parser.add_argument("--dtype", nargs="+", default=["float64", "float32"], choices=["float64", "float32"])
-    parser.add_argument("--composite", nargs="+", default=list(COMPOSITES), help="composites by name")
+    parser.add_argument("--composite", nargs="+", default=None, help="composites by name")
     parser.add_argument("--fresh", action="store_true", help="also rows that are present for the present code")
     parser.add_argument("--failed", action="store_true", help="only rows that are present and did not pass")
     parser.add_argument("--time-limit", type=int, default=600, help="seconds for one model (600)")

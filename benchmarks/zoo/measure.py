@@ -29,8 +29,11 @@ class Job:
     composite: str
 
 
-def measure(row: Row, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any], str]]:
-    """The columns of each job, and the traceback where it raised ("" where not); one model per mode and dtype."""
+def measure(row: Row, jobs: list[Job], *, timed: bool = True) -> Iterator[tuple[Job, dict[str, Any], str]]:
+    """The columns of each job, and the traceback where it raised ("" where not); one model per mode and dtype.
+
+    ``timed`` False explains each job once and times the first call, not the plain gradient.
+    """
     case: Case | None = None
     made: tuple[str, str] | None = None
     failed = ""
@@ -40,7 +43,7 @@ def measure(row: Row, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any], st
             made, case, failed = (job.mode, job.dtype), None, ""
             try:
                 case = prepare(row, additive=job.mode == "biases", dtype=getattr(torch, job.dtype))
-                plain = _timed(lambda case=case: _gradient(case))
+                plain = _timed(lambda case=case: _gradient(case)) if timed else math.nan
             except Exception as error:  # the table says why a row could not be made
                 failed = traceback.format_exc()
                 reason = f"plain forward and gradient: {_line(error)}"
@@ -48,12 +51,12 @@ def measure(row: Row, jobs: list[Job]) -> Iterator[tuple[Job, dict[str, Any], st
             yield job, {"ran": False, "passed": False, "reason": reason}, failed
             continue
         try:
-            yield job, _explained(case, job, plain), ""
+            yield job, _explained(case, job, plain, timed=timed), ""
         except Exception as error:
             yield job, {"ran": False, "passed": False, "reason": _line(error)}, traceback.format_exc()
 
 
-def _explained(case: Case, job: Job, plain: float) -> dict[str, Any]:
+def _explained(case: Case, job: Job, plain: float, *, timed: bool) -> dict[str, Any]:
     import pellucid
 
     def explain() -> Any:
@@ -64,7 +67,7 @@ def _explained(case: Case, job: Job, plain: float) -> dict[str, Any]:
     started = time.perf_counter()
     explanation = explain()
     first = time.perf_counter() - started
-    seconds = first if first > 3 * SHORT else _timed(explain)
+    seconds = _timed(explain) if timed and first < 3 * SHORT else first
     with torch.no_grad():
         scalar = float(case.scalar().double().sum())
     ledger = explanation.ledger
