@@ -124,8 +124,8 @@ def _scale_of(module: nn.Module) -> Tensor | None:
 def _set_statistics(module: nn.Module, x: Tensor, additive: bool, scaled: set[int]) -> None:
     """Running statistics from the data, per channel where a channel has enough values, else of all together.
 
-    A twentieth of the data's mean, and no channel scaled above the mean of all: a random net of sixty layers with norms that
-    centre and stretch every channel of one picture would multiply relevance at each, as no trained net does.
+    A twentieth of the data's mean, and no channel scaled above the mean of all: a random net of sixty layers with norms
+    that centre and stretch every channel of one picture would multiply relevance at each, as no trained net does.
     """
     if id(module) in scaled:
         return
