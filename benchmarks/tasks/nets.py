@@ -103,8 +103,8 @@ class ViT(nn.Module):
 
 
 NETS: dict[str, Callable[[], nn.Module]] = {"cnn": cnn, "resnet": resnet, "vit": ViT}
-STEPS = {"cnn": 900, "resnet": 900, "vit": 6000}
-RATE = {"cnn": 4e-3, "resnet": 4e-3, "vit": 1.5e-3}
+# Steps and highest learning rate of each cycle of training.
+CYCLES = {"cnn": ((900, 4e-3),), "resnet": ((900, 4e-3),), "vit": ((6000, 1.5e-3), (1200, 6e-4))}
 
 
 def accuracy(model: nn.Module, *, tagged: float, n: int = 1000) -> float:
@@ -118,20 +118,28 @@ def train(name: str, *, steps: int | None = None, batch: int = 64) -> nn.Module:
     """Trains net `name` from a fixed seed on fresh images, one fifth of them tagged."""
     torch.manual_seed(0)
     model = NETS[name]()
-    steps = STEPS[name] if steps is None else steps
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE[name], weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE[name], total_steps=steps)
-    for step in range(steps):
-        scene = shapes.make(batch, seed=step, tagged=0.2)
+    done = 0
+    for length, rate in CYCLES[name]:
+        length = length if steps is None else steps
+        _cycle(model, range(done, done + length), rate, batch)
+        done += length
+    return model.eval()
+
+
+def _cycle(model: nn.Module, seeds: range, rate: float, batch: int) -> None:
+    """Trains on one batch for each of `seeds` while the learning rate rises to `rate` and falls again."""
+    optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=len(seeds))
+    for seed in seeds:
+        scene = shapes.make(batch, seed=seed, tagged=0.2)
         loss = F.cross_entropy(model(scene.x), scene.label)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        if step % 100 == 99:
-            log.info("%s: step %d of %d, loss %.3f", name, step + 1, steps, loss.item())
-    return model.eval()
+        if seed % 100 == 99:
+            log.info("seed %d, loss %.3f", seed, loss.item())
 
 
 def load(name: str) -> nn.Module:

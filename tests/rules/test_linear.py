@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import pellucid as pl
+from pellucid.errors import InputError
 from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, Pass, WSquare, Zero, ZPlus
 from tests.oracles import dense
 from tests.oracles.linear_maps import MAPS, make
@@ -124,3 +126,26 @@ def test_relative_epsilon() -> None:
         one = slice(n, n + 1)
         expected, _ = dense.explain(dense.epsilon(size), module, x[one], density[one])
         torch.testing.assert_close(result.relevance[one], expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "make_rule",
+    [
+        lambda: Epsilon(0.0),
+        lambda: Epsilon(-1.0),
+        lambda: Gamma(-0.5),
+        lambda: AlphaBeta(2.0, 2.0),
+        lambda: AlphaBeta(0.5, -0.5),
+        lambda: Box(1.0, -1.0),
+    ],
+    ids=["epsilon-0", "epsilon-negative", "gamma-negative", "not-conserving", "beta-negative", "low-above-high"],
+)
+def test_impossible_parameters(make_rule: Callable[[], Any]) -> None:
+    with pytest.raises(InputError):
+        make_rule()
+
+
+def test_bounds_that_do_not_fit_the_input() -> None:
+    module, x, density = make("conv2d-padded")
+    with pytest.raises(InputError, match=r"5"):
+        explained(module, x, density, Box(torch.zeros(5), torch.ones(5)))

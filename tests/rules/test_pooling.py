@@ -48,6 +48,11 @@ LINEAR: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
     "where": (lambda x: torch.where(torch.arange(8) % 2 == 0, x, 2 * x.flip(-1)), SEQUENCES),
     "residual": (lambda x: x + x - 0.5 * x.roll(1, -1), SEQUENCES),
     "unfold": (lambda x: F.unfold(x, 2, stride=2), IMAGES),
+    "fourier": (lambda x: torch.fft.irfft(torch.fft.rfft(x) * torch.linspace(0, 1, 5), n=8), SEQUENCES),
+    "spectrum": (lambda x: torch.fft.fft(x).abs(), SEQUENCES),
+    "real-part": (lambda x: torch.fft.fft2(x).real, SEQUENCES),
+    "length": (lambda x: x.norm(dim=1), SEQUENCES),
+    "spread": (lambda x: x.std(-1), SEQUENCES),
     "einsum-constant": (lambda x: torch.einsum("ncl,lk->nck", x, torch.ones(8, 2).to(x)), SEQUENCES),
 }
 

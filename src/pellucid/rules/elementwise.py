@@ -76,7 +76,7 @@ def gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Releva
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    return torch.erf(x * 0.5**0.5).add_(1).mul_(0.5)
+    return (x * 0.5**0.5).erf_().add_(1).mul_(0.5)
 
 
 def closed_form(

@@ -94,11 +94,14 @@ class Epsilon(LinearRule):
         epsilon: float | Tensor = self.epsilon
         if self.relative:
             epsilon = self.epsilon * z.std(list(range(1, z.ndim)), keepdim=True, correction=0)
-        s = z.abs()
-        s = s.div_(s + epsilon).mul_(density)
-        absorbed = torch.sign(z).mul_(epsilon) if isinstance(epsilon, Tensor) else torch.sign(z)
-        amount = inner(s, absorbed)
-        layer.step.book("stabiliser", amount if isinstance(epsilon, Tensor) else amount * epsilon)
+        # z / (|z| + epsilon), used twice: its magnitude scales the density, and with the density it sums to what the
+        # stabiliser takes, epsilon sum s sign(z). In place, as these passes over memory are what the rule costs.
+        signed = torch.div(z, z.abs().add_(epsilon))
+        if isinstance(epsilon, Tensor):
+            layer.step.book("stabiliser", inner(signed * epsilon, density))
+        else:
+            layer.step.book("stabiliser", inner(signed, density) * epsilon)
+        s = signed.abs_().mul_(density)
         layer.book_bias(s)
         return layer.backward(s, layer.weight)
 

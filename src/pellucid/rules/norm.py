@@ -62,11 +62,11 @@ def layer_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
     _, normalized, weight, bias = record.args[:4]
     dims = list(range(-len(normalized), 0))
     if isinstance(bias, Tensor):
-        step.book("bias", inner(bias.detach().expand(density.shape), density))
+        step.book("bias", inner(density.sum_to_size(tuple(bias.shape)), bias.detach()))
     scaled = density * step.field("result2")
     if isinstance(weight, Tensor):
-        scaled = scaled * weight.detach()
-    return [(scaled - scaled.mean(dims, keepdim=True)).to(density.dtype), None, None]
+        scaled = scaled.mul_(weight.detach()) if scaled.dtype == weight.dtype else scaled * weight.detach()
+    return [scaled.sub_(scaled.mean(dims, keepdim=True)).to(density.dtype), None, None]
 
 
 def group_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
