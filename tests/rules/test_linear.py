@@ -147,5 +147,5 @@ def test_impossible_parameters(make_rule: Callable[[], Any]) -> None:
 
 def test_bounds_that_do_not_fit_the_input() -> None:
     module, x, density = make("conv2d-padded")
-    with pytest.raises(InputError, match=r"5"):
-        explained(module, x, density, Box(torch.zeros(5), torch.ones(5)))
+    with pytest.raises(InputError, match=r"7"):
+        explained(module, x, density, Box(torch.zeros(7), torch.ones(7)))
