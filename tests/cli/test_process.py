@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,6 +58,8 @@ def test_bad_input_ends_with_2_and_no_traceback(place: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_sigint_keeps_what_is_done_and_ends_with_130(place: Path) -> None:
     words = ["explain", "python:tiny:Slow", "photos", *MODEL[1:], "--output", "o"]
+    for number in range(3, 30):  # long enough that the signal finds it at work, however busy the machine is
+        shutil.copy(place / "photos" / "photo0.png", place / "photos" / f"photo{number}.png")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, **pipes) as process:
         assert process.stdout is not None
