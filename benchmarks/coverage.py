@@ -28,7 +28,7 @@ from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = machine.RESULTS / "coverage.csv"
-COMPOSITES = {"biases": ("epsilon", "auto"), "zeroed": ("epsilon", "auto", "cp-lrp")}
+COMPOSITES = {"biases": ("epsilon", "auto"), "zeroed": ("epsilon", "cp-lrp")}
 MODES = ("biases", "zeroed")
 KEYS = ("set", "model", "mode", "dtype", "composite")
 COLUMNS = (
@@ -37,6 +37,7 @@ COLUMNS = (
     "gradient_ratio", "passed", "reason", "code",
 )  # fmt: skip
 PRELOAD = [
+    "pellucid",
     "torch",
     "torchvision",
     "timm",

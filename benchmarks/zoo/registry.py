@@ -61,7 +61,10 @@ class Case:
 
     def scalar(self) -> Tensor:
         """The explained scalar (batch,) of a plain forward, graph kept."""
-        logits = self.output()
+        return self.scalar_of(self.output())
+
+    def scalar_of(self, logits: Tensor) -> Tensor:
+        """The explained scalar (batch,) of an output."""
         return logits[:, self.target] if isinstance(self.target, int) else self.target(logits)
 
 
@@ -107,14 +110,13 @@ def prepare(row: Row, *, additive: bool = True, dtype: torch.dtype = torch.float
         dtype: of the parameters and inputs, torch.float64 or torch.float32.
     """
     for seed in range(SEED, SEED + TRIES):
-        case = _draw(row, seed, additive=additive, dtype=dtype)
-        with torch.no_grad():
-            if float(case.scalar().abs()) >= SMALLEST:
-                return case
+        case, scalar = _draw(row, seed, additive=additive, dtype=dtype)
+        if abs(scalar) >= SMALLEST:
+            return case
     raise RuntimeError(f"{row.key}: the explained scalar was below {SMALLEST} with {TRIES} seeds")
 
 
-def _draw(row: Row, seed: int, *, additive: bool, dtype: torch.dtype) -> Case:
+def _draw(row: Row, seed: int, *, additive: bool, dtype: torch.dtype) -> tuple[Case, float]:
     torch.manual_seed(seed)
     model, x = row.make()
     wide = torch.float64 if "float64" in row.dtypes else torch.float32
@@ -124,5 +126,6 @@ def _draw(row: Row, seed: int, *, additive: bool, dtype: torch.dtype) -> Case:
     if row.convert is not None:
         model = row.convert(model, x)
     with torch.no_grad():
-        target = choose_scalar(row.scalar, logits_of(call(model, x)))
-    return Case(model, x, target)
+        logits = logits_of(call(model, x))
+    case = Case(model, x, choose_scalar(row.scalar, logits))
+    return case, float(case.scalar_of(logits))
