@@ -12,6 +12,7 @@ from pellucid.composites import Composite, composite_named
 from pellucid.engine.inputs import Prepared, check_model, prepare
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.shadow import Shadow, shadow_of
+from pellucid.engine.together import seeded
 from pellucid.engine.trace import Trace, run_forward
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
@@ -99,7 +100,7 @@ class _Request:
         self.keep = dict(keep or {})
         self.inputs = inputs if inputs is None or isinstance(inputs, (str, int)) else tuple(inputs)
         self.dtype = parse_dtype(dtype)
-        self.device = None if device is None else torch.device(device)
+        self.device = parse_device(device)
         self.seed = seed
 
     def trace(self, x: Any, targets: Sequence[Target]) -> Trace:
@@ -113,8 +114,7 @@ class _Request:
         for target in targets:
             target.check_layers(available)
             wanted.update(target.layers())
-        with torch.random.fork_rng(devices=_cuda_devices(shadow)):
-            torch.manual_seed(self.seed)
+        with seeded(self.seed, _device(shadow)):
             return run_forward(
                 shadow, self.prepare(x, shadow), wanted=frozenset(wanted), keep_outputs=self.composite.needs_outputs()
             )
@@ -225,6 +225,24 @@ def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return found
 
 
+def parse_device(device: torch.device | str | None) -> torch.device | None:
+    """A device from itself or its name.
+
+    Raises:
+        InputError: no such device.
+    """
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(
+            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}). Try device='cpu'."
+        ) from error
+    return found
+
+
 def parse_bytes(memory: int | str) -> int:
     """Bytes from a number or text such as "2GB" or "512 MiB".
 
@@ -266,9 +284,9 @@ def _unknown_layer(name: str, available: Mapping[str, nn.Module]) -> str:
     return f"The model has no module {name!r}. {'Near matches: ' + ', '.join(near) if near else 'Names are those of model.named_modules()'}."
 
 
-def _cuda_devices(shadow: Shadow) -> list[int]:
+def _device(shadow: Shadow) -> torch.device | None:
     parameter = next(shadow.module.parameters(), None)
-    return [parameter.device.index or 0] if parameter is not None and parameter.device.type == "cuda" else []
+    return None if parameter is None else parameter.device
 
 
 def _rows(x: Any, begin: int, end: int) -> Any:

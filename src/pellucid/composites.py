@@ -242,10 +242,10 @@ def cp_lrp(epsilon: float = 0.0) -> Composite:
 def auto(epsilon: float = 1e-6) -> Composite:
     """The default: reads from the graph which part is convolutional, attention or recurrent, and sets each its rules."""
     rows: list[tuple[Selection, Any]] = [
-        (select("convolution", first=True, attention=True), Flat()),
-        (select("convolution", first=True), ZPlus(epsilon)),
+        (select("convolution", first=True), Gamma(0.25, epsilon)),
         (_CONVOLUTIONS, AlphaBetaByDepth(epsilon=epsilon)),
         (_SOFTMAX, Gate()),
+        (select("linear", attention=True, convolved=True), Gamma(0.05, epsilon)),
         (_LINEAR, Epsilon(epsilon)),
     ]
     return Composite(rows, "auto")

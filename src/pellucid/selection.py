@@ -25,6 +25,7 @@ class Selection:
     last: bool | None = None
     spatial: bool | None = None
     attention: bool | None = None
+    convolved: bool | None = None
 
     def __call__(self, layer: Layer) -> bool:
         """Whether ``layer`` is meant."""
@@ -39,6 +40,7 @@ class Selection:
             (self.last, layer.last),
             (self.spatial, layer.spatial),
             (self.attention, layer.attention),
+            (self.convolved, layer.convolved),
         )
         return all(want is None or want == has for want, has in wanted)
 
@@ -62,6 +64,8 @@ class Selection:
                 words.append(f"that is not {word}")
         if self.attention is not None:
             words.append(f"of a model {'with' if self.attention else 'without'} attention")
+        if self.convolved is not None:
+            words.append(f"whose input enters {'through a convolution' if self.convolved else 'without a convolution'}")
         if self.type is not None:
             words.append(f"in {self.type}")
         if self.name is not None:
@@ -78,6 +82,7 @@ def select(
     last: bool | None = None,
     spatial: bool | None = None,
     attention: bool | None = None,
+    convolved: bool | None = None,
 ) -> Selection:
     """Select layers by operation, module type, module name or position.
 
@@ -90,6 +95,7 @@ def select(
         last: no linear layer lies between it and the explained scalar.
         spatial: a convolution whose kernel spans more than one position.
         attention: the model has attention on the walked paths.
+        convolved: the explained input enters the model through a convolution.
 
     Raises:
         InputError: no operation or kind has that name.
@@ -100,4 +106,4 @@ def select(
             raise InputError(
                 f"No operation or kind is called {wanted!r}. Expected one of: {', '.join(sorted(_NAMES))}."
             )
-    return Selection(ops, type, name, first, last, spatial, attention)
+    return Selection(ops, type, name, first, last, spatial, attention, convolved)

@@ -51,6 +51,8 @@ class Layer:
     """A convolution whose weights span more than one position."""
     attention: bool = False
     """The model has attention (a softmax that weighs other signals, or a fused kernel) on the walked paths."""
+    convolved: bool = False
+    """The explained input enters through a convolution, as images and sound do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,7 @@ def make_plan(
                 linear_after[edge[0]] = max(linear_after[edge[0]], after)
 
     attention = any(path and ops[i] in (Op.ATTENTION, Op.SOFTMAX) for i, path in enumerate(on_path))
+    convolved = any(path and ops[i] is Op.CONVOLUTION and linear_before[i] == 1 for i, path in enumerate(on_path))
     rules: list[RuleFunction | None] = [None] * count
     unknown: list[Unknown] = []
     folded: dict[int, int] = {}
@@ -286,6 +289,7 @@ def make_plan(
             last=op in (Op.LINEAR, Op.CONVOLUTION) and linear_after[i] == 0,
             spatial=op is Op.CONVOLUTION and _spans_positions(graph, i),
             attention=attention,
+            convolved=convolved,
         )
         rules[i] = overlaid(op) or choose(layer) or rule_for(op)
         if rules[i] is None:

@@ -41,10 +41,43 @@ class Shadow:
         self.scripted = any(isinstance(part, torch.jit.ScriptModule) for part in model.modules())
         self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._versions: dict[str, tuple[int, int]] = {}
-        self._stored = {name: (p.dtype, p.device) for name, p in module.named_parameters()}
+        self._seen: dict[str, int] = {}
+        self._plain = [(part, dict(vars(part))) for part in module.modules() if not isinstance(part, _SCRIPTED)]
 
     def refresh(self, model: nn.Module) -> None:
-        """Bring the shadow's own buffers up to the user's; buffers are copies, so that a forward may write them."""
+        """Bring the shadow up to the user's model, and undo what an earlier forward left in the shadow.
+
+        Raises:
+            ModelError: a parameter holds NaN or infinite values.
+        """
+        for part, attributes in self._plain:
+            if vars(part) != attributes if len(vars(part)) != len(attributes) else _replaced(vars(part), attributes):
+                vars(part).clear()
+                vars(part).update(attributes)
+        self._refresh_parameters(model)
+        self._refresh_buffers(model)
+
+    def _refresh_parameters(self, model: nn.Module) -> None:
+        """Parameters share storage but where they were moved or converted; each is looked at when it is new or was written."""
+        mine = dict(self.module.named_parameters())
+        for name, theirs in model.named_parameters():
+            version = 0 if theirs.is_inference() else theirs._version
+            if self._seen.get(name) == version:
+                continue
+            own = mine.get(name)
+            if own is not None and name in self._seen and own.data_ptr() != theirs.data_ptr():
+                with torch.no_grad():
+                    own.copy_(theirs)
+            if theirs.is_floating_point() and not bool(torch.isfinite(theirs).all()):
+                bad = int((~torch.isfinite(theirs)).sum())
+                raise ModelError(
+                    f"The parameter {name!r} of {type(model).__name__} holds {bad} values that are NaN or infinite, of "
+                    f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training that made them."
+                )
+            self._seen[name] = version
+
+    def _refresh_buffers(self, model: nn.Module) -> None:
+        """Buffers are copies, so that a forward may write them."""
         mine = dict(self.module.named_buffers())
         for name, theirs in model.named_buffers():
             own = mine.get(name)

@@ -58,7 +58,8 @@ def _by_quotient(
     if bool((offset != 0).any()):
         step.book("offset", inner(offset, density))
     messages: list[Tensor | Relevance | None] = [None] * (len(step.live) if width is None else width)
-    messages[k] = factor.mul_(density)
+    # Relevance of a complex value is Re(conj(G) v), so that a complex factor crosses conjugated.
+    messages[k] = (factor.conj() if factor.is_complex() else factor) * density
     return messages
 
 

@@ -255,6 +255,8 @@ class Gamma(LinearRule):
     def __post_init__(self) -> None:
         """Refuse a stabiliser that stabilises nothing."""
         _check_epsilon(self.epsilon)
+        if not self.gamma >= 0:
+            raise InputError(f"Expected gamma >= 0, got {self.gamma}.")
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
@@ -293,13 +295,13 @@ class Box(LinearRule):
     def __post_init__(self) -> None:
         """Refuse a stabiliser that stabilises nothing."""
         _check_epsilon(self.epsilon)
+        if bool((torch.as_tensor(self.low) > torch.as_tensor(self.high)).any()):
+            raise InputError(f"Expected Box(low, high) with low <= high, got low={self.low}, high={self.high}.")
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
         x, weight = layer.x, layer.weight
-        low, high = (
-            torch.as_tensor(bound, dtype=x.dtype, device=x.device).expand_as(x) for bound in (self.low, self.high)
-        )
+        low, high = (_bound(bound, x, layer) for bound in (self.low, self.high))
         above, below = weight.clamp(min=0), weight.clamp(max=0)
         z = layer.forward(x, weight) - layer.forward(low, above) - layer.forward(high, below)
         s = layer.output * density / stabilise(z, self.epsilon)
@@ -307,6 +309,20 @@ class Box(LinearRule):
         return Relevance(
             x * layer.backward(s, weight) - low * layer.backward(s, above) - high * layer.backward(s, below)
         )
+
+
+def _bound(bound: float | Tensor, x: Tensor, layer: LinearMap) -> Tensor:
+    """A bound in the shape of the input; one number per channel is taken along dimension 1."""
+    value = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+    if value.ndim == 1 and x.ndim > 2 and value.shape[0] == x.shape[1]:
+        value = value.view(1, -1, *[1] * (x.ndim - 2))
+    try:
+        return value.expand_as(x)
+    except RuntimeError as error:
+        raise InputError(
+            f"The rule Box has a bound of shape {tuple(value.shape)}, but the input of {layer.step.describe()} has shape "
+            f"{tuple(x.shape)}. Give a number, one number per channel, or a tensor that broadcasts to the input."
+        ) from error
 
 
 class _ByWeight(LinearRule):
