@@ -63,7 +63,8 @@ def test_sigint_keeps_what_is_done_and_ends_with_130(place: Path) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, **pipes) as process:
         assert process.stdout is not None
-        assert any(line.startswith("Wrote") for line in process.stdout)  # the first photo is done
+        assert process.stderr is not None
+        assert any(line.startswith("Wrote") for line in process.stdout), process.stderr.read()  # one photo is done
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
