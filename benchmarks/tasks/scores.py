@@ -61,7 +61,7 @@ def blur(x: Tensor, *, sigma: float) -> Tensor:
 
 @torch.no_grad()
 def perturbation(
-    model: Callable[[Tensor], Tensor], x: Tensor, target: int, relevance: Tensor, *, patch: int = 8, steps: int = 28
+    model: Callable[[Tensor], Tensor], x: Tensor, target: int, relevance: Tensor, *, patch: int = 8, steps: int = 14
 ) -> tuple[float, float]:
     """Insertion and deletion areas of one image, in shares of the target's probability.
 

@@ -46,7 +46,8 @@ def explain(
     Args:
         model: any module in evaluation mode, or a LoadedModel.
         x: tensor (N, ...), or a tuple or dict of tensors; integer tensors are token ids.
-        target: what is explained (see ``pellucid.targets``), one for all samples or a list with one per sample; None: on a
+        target: what is explained (see ``pellucid.targets``), one for all samples or a list with one per sample; None:
+            on a
             classifier the top class against the rest, on a one-output model the output.
         method: "lrp".
         composite: the rules, by name or as a Composite; None: ``auto``.
@@ -166,7 +167,8 @@ class _Request:
         needed = 2 * trace.observer.bytes
         if needed > budget:
             raise InputError(
-                f"memory={budget} bytes: one sample alone needs about {needed} bytes for this model. Raise the budget, or make "
+                f"memory={budget} bytes: one sample alone needs about {needed} bytes for this model. Raise the "
+                "budget, or make "
                 f"the input smaller."
             )
         return max(1, budget // max(needed, 1))
@@ -273,7 +275,8 @@ def _cut_notes(trace: Trace) -> list[str]:
     if not modules:
         return []
     return [
-        f"detach or no_grad cuts part of the paths from the input in: {', '.join(modules)}. What those values bring is booked as constant."
+        f"detach or no_grad cuts part of the paths from the input in: {', '.join(modules)}. What those values bring "
+        "is booked as constant."
     ]
 
 
@@ -281,7 +284,8 @@ def _unknown_layer(name: str, available: Mapping[str, nn.Module]) -> str:
     import difflib
 
     near = difflib.get_close_matches(name, [known for known in available if known], n=5)
-    return f"The model has no module {name!r}. {'Near matches: ' + ', '.join(near) if near else 'Names are those of model.named_modules()'}."
+    hint = f"Near matches: {', '.join(near)}" if near else "Names are those of model.named_modules()"
+    return f"The model has no module {name!r}. {hint}."
 
 
 def _device(shadow: Shadow) -> torch.device | None:

@@ -1,4 +1,4 @@
-"""Composites: ordered pairs of a selection of layers and a rule; the first match wins, the registry's default is last."""
+"""Composites: ordered pairs of a selection of layers and a rule; the first match wins, the default rules come last."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def guided_relu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor |
     return list(step.keep_live(step.native([density.clamp(min=0)])))
 
 
-def deconvolution_relu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+def deconvolution_relu(_: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
     """Only positive gradients, whatever the unit did (Zeiler 2014)."""
     density = densities[0]
     assert density is not None
@@ -240,7 +240,7 @@ def cp_lrp(epsilon: float = 0.0) -> Composite:
 
 
 def auto(epsilon: float = 1e-6) -> Composite:
-    """The default: reads from the graph which part is convolutional, attention or recurrent, and sets each its rules."""
+    """The default: sees in the graph which parts are convolutional, attention or recurrent; each gets its rules."""
     rows: list[tuple[Selection, Any]] = [
         (select("convolution", first=True), Gamma(0.25, epsilon)),
         (_CONVOLUTIONS, AlphaBetaByDepth(epsilon=epsilon)),

@@ -87,7 +87,7 @@ def select(
     """Select layers by operation, module type, module name or position.
 
     Args:
-        op: an operation ("convolution", "linear", "relu", "softmax", ...), a kind ("product", "norm", "elementwise", ...),
+        op: an operation ("convolution", "linear", "relu", "softmax", ...), a kind ("product", "norm", ...),
             "layer" for convolutions and dense layers, or several of these.
         type: class name of the module that runs it, with wildcards ("Conv2d", "*Norm*").
         name: path of that module, with wildcards ("encoder.*.mlp.fc1").

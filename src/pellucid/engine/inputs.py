@@ -87,7 +87,8 @@ def prepare(
                 bad = int((~torch.isfinite(moved)).sum())
                 raise InputError(
                     f"The explained input {name!r} holds {bad} values that are NaN or infinite, of {moved.numel()}. "
-                    f"Relevance would be NaN everywhere: replace them (torch.nan_to_num), or pass inputs=[...] without it."
+                    "Relevance would be NaN everywhere: replace them (torch.nan_to_num), or pass inputs=[...] "
+                    "without it."
                 )
             leaves[name] = (
                 moved.requires_grad_()
@@ -113,7 +114,8 @@ def _wanted(tensors: Mapping[str, Tensor], inputs: str | int | Iterable[str | in
     missing = names - set(tensors)
     if missing or not names:
         raise InputError(
-            f"inputs={sorted(names)} names inputs that are not there: {sorted(missing)}. The inputs are: {sorted(tensors)}."
+            f"inputs={sorted(names)} names inputs that are not there: {sorted(missing)}. The inputs are: "
+            f"{sorted(tensors)}."
         )
     return names
 
@@ -123,11 +125,13 @@ def _check_like(name: str, tensor: Tensor, like: Tensor | None) -> None:
         return
     if tensor.device != like.device:
         raise InputError(
-            f"The input {name!r} is on {tensor.device} but the model is on {like.device}. Move one of them, or pass device=."
+            f"The input {name!r} is on {tensor.device} but the model is on {like.device}. Move one of them, or pass "
+            "device=."
         )
     if tensor.is_floating_point() and tensor.dtype != like.dtype and not torch.is_autocast_enabled(tensor.device.type):
         raise InputError(
-            f"The input {name!r} has dtype {tensor.dtype} but the model's parameters have {like.dtype}. Convert one of them, "
+            f"The input {name!r} has dtype {tensor.dtype} but the model's parameters have {like.dtype}. Convert one "
+            "of them, "
             f"or pass dtype= to compute both in one."
         )
 
@@ -160,13 +164,15 @@ def check_model(model: object) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"Expected a torch.nn.Module or a LoadedModel, got {type(model).__name__}. A plain function can be wrapped in a "
+            f"Expected a torch.nn.Module or a LoadedModel, got {type(model).__name__}. A plain function can be "
+            "wrapped in a "
             f"module whose forward calls it."
         )
     for name, part in model.named_modules():
         if part.training and _is_random(part):
             raise ModelError(
-                f"The module {name or '(the model itself)'!r} ({type(part).__name__}) is in training mode: its output is random "
+                f"The module {name or '(the model itself)'!r} ({type(part).__name__}) is in training mode: its "
+                "output is random "
                 f"or depends on the other samples, so there is no one decision to explain. Call model.eval() first."
             )
     return model

@@ -29,9 +29,9 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     """``sum(a * b)`` over broadcast shapes as a 0-d tensor; for complex values ``Re(conj(b) a)``."""
     if a.is_complex() or b.is_complex():
         return (b.conj() * a).real.sum()
-    if a.shape == b.shape and a.is_contiguous() and b.is_contiguous() and a.dtype == b.dtype:
-        if a.dtype in (torch.float32, torch.float64):
-            return torch.dot(a.view(-1), b.view(-1))
+    alike = a.shape == b.shape and a.dtype == b.dtype and a.dtype in (torch.float32, torch.float64)
+    if alike and a.is_contiguous() and b.is_contiguous():
+        return torch.dot(a.view(-1), b.view(-1))
     product = a * b
     return product.sum(dtype=accumulation_dtype(product.dtype))
 

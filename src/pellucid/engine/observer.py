@@ -148,7 +148,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(
         self, sources: Mapping[str, Tensor], ids: Mapping[str, Tensor] | None = None, *, keep_outputs: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.records: dict[int, Record] = {}
         self.embeddings: dict[int, str] = {}
         self.scopes: list[tuple[int, int, str]] = []
@@ -172,7 +172,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs = kwargs or {}
         packet = func._overloadpacket
         if packet is aten.detach or not torch.is_grad_enabled():
-            return self._without_grad(packet, func, args, kwargs)
+            return self._without_grad(func, args, kwargs)
         number = torch._C._autograd._get_sequence_nr() - 1
         mutable = func._schema.is_mutable
         if mutable and number in self.records and number - 1 not in self.records:
@@ -232,7 +232,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if holder is not None and isinstance(output, Tensor):
             holder.output, holder.version = output, output._version
 
-    def _without_grad(self, packet: Any, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _without_grad(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow values that lose their gradient, so that the part they carry is named and not just missing."""
         cut = any(
             isinstance(leaf, Tensor) and (leaf in self._cut or (leaf.requires_grad and self._is_live(leaf)))
@@ -339,7 +339,7 @@ def watch_modules(shadow: nn.Module) -> None:
     """Let the modules of a shadow tell this thread's observer when they start and end."""
 
     def starts(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any) -> None:
+        def hook(_module: nn.Module, _args: Any) -> None:
             observer = getattr(_active, "observer", None)
             if observer is not None:
                 observer.enter(name)
@@ -347,7 +347,7 @@ def watch_modules(shadow: nn.Module) -> None:
         return hook
 
     def ends(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: object) -> None:
+        def hook(_module: nn.Module, _args: Any, output: object) -> None:
             observer = getattr(_active, "observer", None)
             if observer is not None:
                 observer.leave(name, output)

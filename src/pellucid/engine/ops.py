@@ -51,8 +51,10 @@ class Op(Enum):
     RESHAPE = (
         Kind.MOVE,
         _nodes(
-            "View UnsafeView ReshapeAlias ReshapeCopy Squeeze Squeeze/1 Squeeze/2 Squeeze/3 Squeeze/4 Squeeze/5 Unsqueeze"
-            " Unsqueeze/1 Permute Transpose Transpose/1 T T/1 Expand Alias Unfold PixelShuffle PixelUnshuffle ViewAsReal"
+            "View UnsafeView ReshapeAlias ReshapeCopy Squeeze Squeeze/1 Squeeze/2 Squeeze/3 Squeeze/4 Squeeze/5 "
+            "Unsqueeze"
+            " Unsqueeze/1 Permute Transpose Transpose/1 T T/1 Expand Alias Unfold PixelShuffle PixelUnshuffle "
+            "ViewAsReal"
             " ViewAsComplex Flip Roll Rot90 Repeat AsStrided AsStrided/1 Im2Col ChannelShuffle"
         ),
     )
@@ -94,7 +96,8 @@ class Op(Enum):
     FILL = (
         Kind.AFFINE,
         _nodes(
-            "ConstantPadNd Where MaskedFill MaskedFill/1 MaskedScatter IndexPut IndexPutImpl IndexCopy IndexAdd IndexFill"
+            "ConstantPadNd Where MaskedFill MaskedFill/1 MaskedScatter IndexPut IndexPutImpl IndexCopy IndexAdd "
+            "IndexFill"
             " IndexFill/1 Scatter Scatter/1 ScatterAdd ScatterReduce SliceScatter SelectScatter DiagonalScatter"
             " AsStridedScatter IndexReduce Put Fill Fill/1 Zero UnsafeMaskedIndex UnsafeMaskedIndexPutAccumulate"
         ),
@@ -104,7 +107,8 @@ class Op(Enum):
     MAX_POOL = (
         Kind.WINNER,
         _nodes(
-            "MaxPool2DWithIndices MaxPool3DWithIndices MaxPool2D AdaptiveMaxPool2D AdaptiveMaxPool3D FractionalMaxPool2D"
+            "MaxPool2DWithIndices MaxPool3DWithIndices MaxPool2D AdaptiveMaxPool2D AdaptiveMaxPool3D "
+            "FractionalMaxPool2D"
             " FractionalMaxPool3D MkldnnMaxPool2D MkldnnMaxPool3D MaxUnpool2D MaxUnpool3D"
         ),
     )
@@ -123,14 +127,16 @@ class Op(Enum):
     ACTIVATION = (
         Kind.ELEMENTWISE,
         _nodes(
-            "Hardtanh Hardswish Elu Elu/1 Mish Softplus Softshrink Hardshrink LogSigmoid Clamp Clamp/1 ClampMin ClampMin/1"
+            "Hardtanh Hardswish Elu Elu/1 Mish Softplus Softshrink Hardshrink LogSigmoid Clamp Clamp/1 ClampMin "
+            "ClampMin/1"
             " ClampMax ClampMax/1 Celu Celu/1 Threshold Threshold/1"
         ),
     )
     FUNCTION = (
         Kind.ELEMENTWISE,
         _nodes(
-            "Tanh Sin Cos Tan Abs Erf Erfc Expm1 Log1P Atan Asinh Sinh Cosh Round Round/1 Floor Ceil Trunc Sign Sgn Frac"
+            "Tanh Sin Cos Tan Abs Erf Erfc Expm1 Log1P Atan Asinh Sinh Cosh Round Round/1 Floor Ceil Trunc Sign "
+            "Sgn Frac"
             " Erfinv Remainder Fmod Sinc Asin Acos Atanh Logit Deg2Rad Rad2Deg I0"
         ),
     )

@@ -122,7 +122,7 @@ def _leaf_name(tensor: Tensor, parameter_names: Mapping[int, str]) -> tuple[str,
 
 
 def _place(record: Record | None, op: Op | None, scope: str, parameter_names: Mapping[int, str]) -> str:
-    """The module that ran a node; by the name of its weight where that says more (scripted models, functional calls)."""
+    """The module that ran a node; the owner of its weight where that says more (scripted models, functional calls)."""
     if record is None or op is None or op.kind not in (Kind.LINEAR, Kind.NORM):
         return scope
     for tensor in record.dead_tensors():

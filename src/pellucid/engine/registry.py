@@ -34,7 +34,8 @@ def register(key: Op | str, rule: RuleFunction) -> None:
     """Give ``key`` its rule.
 
     Args:
-        key: an :class:`Op`; or for a custom ``autograd.Function`` its qualified name ("package.module.Class"), or the name
+        key: an :class:`Op`; or for a custom ``autograd.Function`` its qualified name ("package.module.Class"), or the
+            name
             of its node (the class name + "Backward").
         rule: called as ``rule(step, densities)``.
 

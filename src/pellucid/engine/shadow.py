@@ -19,14 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.engine.observer import watch_modules
+from pellucid.engine.together import Together
 from pellucid.errors import ModelError
 
 __all__ = ["Shadow", "forward_conditions", "shadow_of", "unwrap"]
 
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
+_PLAIN = (bool, int, float, str, type(None))
 _lock = threading.RLock()
 _forward_lock = threading.RLock()
 _shadows: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Shadow]] = WeakKeyDictionary()
+_uncompiled = Together(lambda: torch.compiler.set_stance("force_eager"))
 
 
 class Shadow:
@@ -42,7 +45,9 @@ class Shadow:
         self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._versions: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, int] = {}
-        self._plain = [(part, dict(vars(part))) for part in module.modules() if not isinstance(part, _SCRIPTED)]
+        self._attributes = [
+            (part, dict(vars(part))) for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)
+        ]
 
     def refresh(self, model: nn.Module) -> None:
         """Bring the shadow up to the user's model, and undo what an earlier forward left in the shadow.
@@ -50,18 +55,22 @@ class Shadow:
         Raises:
             ModelError: a parameter holds NaN or infinite values.
         """
-        for part, attributes in self._plain:
-            if vars(part) != attributes if len(vars(part)) != len(attributes) else _replaced(vars(part), attributes):
-                vars(part).clear()
-                vars(part).update(attributes)
+        self.tidy()
         self._refresh_parameters(model)
         self._refresh_buffers(model)
 
+    def tidy(self) -> None:
+        """Undo what a forward assigned to attributes of the modules: counters, kept activations with all their graph."""
+        for part, attributes in self._attributes:
+            if len(vars(part)) != len(attributes) or _replaced(vars(part), attributes):
+                vars(part).clear()
+                vars(part).update(attributes)
+
     def _refresh_parameters(self, model: nn.Module) -> None:
-        """Parameters share storage but where they were moved or converted; each is looked at when it is new or was written."""
+        """Parameters share storage, but where they were moved or converted; each is checked when new or written."""
         mine = dict(self.module.named_parameters())
         for name, theirs in model.named_parameters():
-            version = 0 if theirs.is_inference() else theirs._version
+            version = _version(theirs)
             if self._seen.get(name) == version:
                 continue
             own = mine.get(name)
@@ -72,7 +81,8 @@ class Shadow:
                 bad = int((~torch.isfinite(theirs)).sum())
                 raise ModelError(
                     f"The parameter {name!r} of {type(model).__name__} holds {bad} values that are NaN or infinite, of "
-                    f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training that made them."
+                    f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training "
+                    "that made them."
                 )
             self._seen[name] = version
 
@@ -83,10 +93,19 @@ class Shadow:
             own = mine.get(name)
             if own is None or own is theirs:
                 continue
-            if self._versions.get(name) != (theirs._version, own._version):
+            if self._versions.get(name) != (_version(theirs), own._version):
                 with torch.no_grad():
                     own.copy_(theirs)
-                self._versions[name] = (theirs._version, own._version)
+                self._versions[name] = (_version(theirs), own._version)
+
+
+def _version(tensor: Tensor) -> int:
+    """How often ``tensor`` was written in place; tensors made in inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _replaced(now: dict[str, Any], then: dict[str, Any]) -> bool:
+    return any(now.get(key, now) is not value for key, value in then.items())
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -101,7 +120,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def shadow_of(model: nn.Module, *, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Shadow:
-    """The shadow of ``model``, made once and again whenever the model's structure or tensors were replaced.
+    """The shadow of ``model`` for this thread, made once and again whenever its structure or tensors were replaced.
+
+    Each thread has its own: modules that write buffers or attributes in their forward must not meet another's.
 
     Raises:
         ModelError: the model holds meta or quantised tensors, or cannot be copied.
@@ -109,11 +130,14 @@ def shadow_of(model: nn.Module, *, dtype: torch.dtype | None = None, device: tor
     model = unwrap(model)
     _refuse(model)
     fingerprint = _fingerprint(model)
-    key = (dtype, device)
+    key = (threading.get_ident(), dtype, device)
     with _lock:
         kept = _shadows.setdefault(model, {})
         shadow = kept.get(key)
         if shadow is None or shadow.fingerprint != fingerprint:
+            running = {thread.ident for thread in threading.enumerate()} | {key[0]}
+            for stale in [other for other in kept if other[0] not in running]:
+                del kept[stale]
             shadow = Shadow(model, _copy(model, dtype, device), fingerprint)
             watch_modules(shadow.module)
             kept[key] = shadow
@@ -129,7 +153,7 @@ def forward_conditions(shadow: Shadow) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if "torch._dynamo" in sys.modules:  # nothing can be compiled where the compiler was never loaded
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_uncompiled())
         if shadow.scripted:
             stack.enter_context(_unoptimised())
         if shadow.recurrent:
@@ -152,7 +176,7 @@ def _without_mkldnn() -> Iterator[None]:
 
 def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:
     def fresh(tensor: Tensor) -> nn.Parameter:
-        detached = tensor.detach()
+        detached = tensor.detach().clone() if tensor.is_inference() else tensor.detach()
         if tensor.is_floating_point() or tensor.is_complex():
             detached = detached.to(dtype=dtype if tensor.is_floating_point() else None, device=device)
             return nn.Parameter(detached, requires_grad=True)
@@ -177,10 +201,14 @@ def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | No
         module = copy.deepcopy(model, memo)
     except Exception as error:
         raise ModelError(
-            f"The model {type(model).__name__} could not be copied ({type(error).__name__}: {error}). Pellucid runs a copy "
+            f"The model {type(model).__name__} could not be copied ({type(error).__name__}: {error}). Pellucid runs "
+            "a copy "
             f"of the structure, sharing all weights, so that the model itself is not touched: make it work with "
             f"copy.deepcopy (tensors kept as plain attributes must be leaves; open files and locks must go)."
         ) from error
+    for part in module.modules():
+        for hooks in (part._backward_hooks, part._backward_pre_hooks):
+            hooks.clear()  # they change no output, and would put functions of their own in the graph
     if dtype is not None or device is not None:
         for buffers in (part._buffers for part in module.modules()):
             for name, buffer in buffers.items():
@@ -223,7 +251,8 @@ def _refuse(model: nn.Module) -> None:
             )
         if tensor.is_quantized:
             raise ModelError(
-                f"The tensor {name!r} of {type(model).__name__} is quantised ({tensor.dtype}). Quantised operations record "
+                f"The tensor {name!r} of {type(model).__name__} is quantised ({tensor.dtype}). Quantised operations "
+                "record "
                 f"no gradient graph: explain the model it was made from, or dequantise it."
             )
     for name, part in model.named_modules():
@@ -240,16 +269,44 @@ def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
         # The copy owns its storage, so the numbers themselves count.
         return tuple((name, id(p), p._version) for name, p in [*model.named_parameters(), *model.named_buffers()])
     found: list[Any] = []
+    seen: set[int] = set()
     for part in model.modules():
-        state = part.__dict__
         found.append(type(part))
-        for key, value in state.items():
-            if key in ("_parameters", "_buffers", "_modules"):
+        for key, value in part.__dict__.items():
+            if key == "_parameters":
+                found.extend((name, *_place(item)) for name, item in value.items())
+            elif key in ("_buffers", "_modules"):
                 found.append(tuple((name, id(item)) for name, item in value.items()))
-            elif isinstance(value, (bool, int, float, str, type(None))):
+            elif isinstance(value, _PLAIN):
                 found.append((key, value))
-            elif isinstance(value, dict):
-                found.append((key, tuple(map(id, value.values()))))
+            elif isinstance(value, Tensor):
+                found.append((key, *_place(value), _version(value)))
             else:
                 found.append((key, id(value)))
+                if id(value) not in seen:  # a configuration that all modules share
+                    seen.add(id(value))
+                    found.extend(_content(value))
     return tuple(found)
+
+
+def _place(tensor: Tensor | None) -> tuple[Any, ...]:
+    """Which tensor it is, and its storage: ``module.double()`` gives the same parameter another one."""
+    if tensor is None or tensor.layout is not torch.strided:
+        return (id(tensor),)
+    return (id(tensor), tensor.data_ptr(), tensor.dtype, tensor.device, tensor.stride())
+
+
+def _content(value: object) -> list[Any]:
+    """What a container or a configuration object holds, one level deep."""
+    if isinstance(value, dict):
+        items: list[Any] = list(value.values())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        items = list(value)
+    elif isinstance(value, (nn.Module, type)) or callable(value):
+        items = []
+    else:
+        items = list(getattr(value, "__dict__", {}).values())
+    return [
+        item if isinstance(item, _PLAIN) else (*_place(item), _version(item)) if isinstance(item, Tensor) else id(item)
+        for item in items
+    ]

@@ -25,7 +25,7 @@ __all__ = ["Relevance", "Step"]
 
 @dataclass(frozen=True, slots=True)
 class Relevance:
-    """A message that is relevance itself and not its density, for rules that do not look at the value (w2, flat, box)."""
+    """A message that is relevance itself and not its density, from rules that ignore the value (w2, flat, box)."""
 
     value: Tensor
 
@@ -93,7 +93,7 @@ class Step:
         return [self._fitted(density, edge) for density, edge in zip(found, edges, strict=True)]
 
     def _fitted(self, density: Tensor | None, edge: tuple[int, int]) -> Tensor | None:
-        """What the autograd engine does between two nodes: sum over broadcast dimensions, cast to the operand's dtype."""
+        """What the autograd engine does between nodes: sum over broadcast dimensions, cast to the operand's dtype."""
         if density is None or edge[0] < 0:
             return density
         meta = self.walk.graph.nodes[edge[0]]._input_metadata[edge[1]]
@@ -125,7 +125,8 @@ class Step:
             value = self.walk.values.of(self.walk.graph.edges[self.index][k])
         if value is None:
             raise ModelError(
-                f"The rule at {self.describe()} needs the value of operand {k}, which was changed in place or not kept. "
+                f"The rule at {self.describe()} needs the value of operand {k}, which was changed in place or not "
+                "kept. "
                 f"Replace the in-place operation that follows it, or give this operation another rule."
             )
         return value.detach()
@@ -147,7 +148,7 @@ class Step:
         self.walk.book.add(source, self.module if module is None else module, amount)
 
     def book_dead(self, densities: Sequence[Tensor | None]) -> None:
-        """Book what the dead operands of an affine operation brought: the operation run with its live operands at zero."""
+        """Book what the dead operands of an affine operation brought: the operation with its live operands at zero."""
         record = self.record
         density = densities[0]
         if record is None or density is None:

@@ -60,7 +60,7 @@ class Trace:
             ModelError: the scalar has no gradient graph.
         """
         with torch.enable_grad():
-            output = self.raw if target.takes_raw else self._logits(target)
+            output = self.raw if target.takes_raw else self._logits()
             target = target.fix(output)
             activations = {name: self._activation(name) for name in target.layers()}
             weights = None if target.takes_raw or target.layers() else target.weights(output)
@@ -82,8 +82,10 @@ class Trace:
             cut = sorted({name or "(the model itself)" for name in self.observer.cuts})
             where = f" The gradient is cut by detach or no_grad in: {', '.join(cut)}." if cut else ""
             raise ModelError(
-                f"No explained input reaches the explained scalar: it was computed without a gradient graph.{where} Check that the "
-                f"forward runs without torch.no_grad(), inference_mode, .detach(), .data or .numpy(), and that inputs= names an "
+                f"No explained input reaches the explained scalar: it was computed without a gradient graph.{where} "
+                "Check that the "
+                "forward runs without torch.no_grad(), inference_mode, .detach(), .data or .numpy(), and that "
+                "inputs= names an "
                 f"input that the model uses."
             )
         return tensor.grad_fn
@@ -92,17 +94,20 @@ class Trace:
         batch = self.prepared.batch
         if scalar.ndim != 1 or scalar.shape[0] != batch:
             raise InputError(
-                f"The explained scalar must have one value per sample, shape ({batch},), but it has shape {tuple(scalar.shape)}. "
-                f"The first dimension of the model's output must be the batch; otherwise give target= a callable that returns "
+                f"The explained scalar must have one value per sample, shape ({batch},), but it has shape "
+                f"{tuple(scalar.shape)}. "
+                "The first dimension of the model's output must be the batch; otherwise give target= a callable "
+                "that returns "
                 f"one value per sample."
             )
         if not bool(torch.isfinite(scalar).all()):
             raise ModelError(
-                f"The explained scalar is {scalar.detach().tolist()[:4]}: the model's output is NaN or infinite for this input. Check "
+                f"The explained scalar is {scalar.detach().tolist()[:4]}: the model's output is NaN or infinite for "
+                "this input. Check "
                 f"the input's scale and the model's parameters."
             )
 
-    def _logits(self, target: Target) -> Tensor:
+    def _logits(self) -> Tensor:
         output, _ = main_output(self.raw)
         return self._before_output_gate(output)
 
@@ -155,7 +160,8 @@ def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], k
         except Exception as error:
             shapes = {name: (tuple(t.shape), str(t.dtype)) for name, t in prepared.values.items()}
             raise InputError(
-                f"The model {type(module).__name__} raised {type(error).__name__} on this input: {error}. The input was {shapes}; check "
+                f"The model {type(module).__name__} raised {type(error).__name__} on this input: {error}. The input "
+                f"was {shapes}; check "
                 f"that shapes and dtypes are what the model expects (a batch dimension first)."
             ) from error
     return Trace(shadow, observer, prepared, raw, [])

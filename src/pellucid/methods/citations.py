@@ -5,37 +5,44 @@ from __future__ import annotations
 __all__ = ["citation"]
 
 _BACH = """@article{bach2015,
-  author = {Bach, Sebastian and Binder, Alexander and Montavon, Gr{\\'e}goire and Klauschen, Frederick and M{\\"u}ller, Klaus-Robert and Samek, Wojciech},
+  author = {Bach, Sebastian and Binder, Alexander and Montavon, Gr{\\'e}goire and Klauschen, Frederick
+    and M{\\"u}ller, Klaus-Robert and Samek, Wojciech},
   title = {On Pixel-Wise Explanations for Non-Linear Classifier Decisions by Layer-Wise Relevance Propagation},
   journal = {PLOS ONE}, volume = {10}, number = {7}, year = {2015}, doi = {10.1371/journal.pone.0130140}
 }"""
 _ACHTIBAT = """@inproceedings{achtibat2024,
-  author = {Achtibat, Reduan and Hatefi, Sayed Mohammad Vakilzadeh and Dreyer, Maximilian and Jain, Aakriti and Wiegand, Thomas and Lapuschkin, Sebastian and Samek, Wojciech},
+  author = {Achtibat, Reduan and Hatefi, Sayed Mohammad Vakilzadeh and Dreyer, Maximilian
+    and Jain, Aakriti and Wiegand, Thomas and Lapuschkin, Sebastian and Samek, Wojciech},
   title = {{AttnLRP}: Attention-Aware Layer-Wise Relevance Propagation for Transformers},
   booktitle = {International Conference on Machine Learning}, year = {2024}
 }"""
 _ALI = """@inproceedings{ali2022,
-  author = {Ali, Ameen and Schnake, Thomas and Eberle, Oliver and Montavon, Gr{\\'e}goire and M{\\"u}ller, Klaus-Robert and Wolf, Lior},
+  author = {Ali, Ameen and Schnake, Thomas and Eberle, Oliver and Montavon, Gr{\\'e}goire
+    and M{\\"u}ller, Klaus-Robert and Wolf, Lior},
   title = {{XAI} for Transformers: Better Explanations through Conservative Propagation},
   booktitle = {International Conference on Machine Learning}, year = {2022}
 }"""
 _KOHLBRENNER = """@inproceedings{kohlbrenner2020,
-  author = {Kohlbrenner, Maximilian and Bauer, Alexander and Nakajima, Shinichi and Binder, Alexander and Samek, Wojciech and Lapuschkin, Sebastian},
+  author = {Kohlbrenner, Maximilian and Bauer, Alexander and Nakajima, Shinichi and Binder, Alexander
+    and Samek, Wojciech and Lapuschkin, Sebastian},
   title = {Towards Best Practice in Explaining Neural Network Decisions with {LRP}},
   booktitle = {International Joint Conference on Neural Networks}, year = {2020}
 }"""
 _MONTAVON_2019 = """@incollection{montavon2019,
-  author = {Montavon, Gr{\\'e}goire and Binder, Alexander and Lapuschkin, Sebastian and Samek, Wojciech and M{\\"u}ller, Klaus-Robert},
+  author = {Montavon, Gr{\\'e}goire and Binder, Alexander and Lapuschkin, Sebastian
+    and Samek, Wojciech and M{\\"u}ller, Klaus-Robert},
   title = {Layer-Wise Relevance Propagation: An Overview},
   booktitle = {Explainable AI: Interpreting, Explaining and Visualizing Deep Learning}, year = {2019}
 }"""
 _MONTAVON_2017 = """@article{montavon2017,
-  author = {Montavon, Gr{\\'e}goire and Lapuschkin, Sebastian and Binder, Alexander and Samek, Wojciech and M{\\"u}ller, Klaus-Robert},
+  author = {Montavon, Gr{\\'e}goire and Lapuschkin, Sebastian and Binder, Alexander
+    and Samek, Wojciech and M{\\"u}ller, Klaus-Robert},
   title = {Explaining Nonlinear Classification Decisions with Deep {Taylor} Decomposition},
   journal = {Pattern Recognition}, volume = {65}, year = {2017}
 }"""
 _ZHANG = """@article{zhang2018,
-  author = {Zhang, Jianming and Bargal, Sarah Adel and Lin, Zhe and Brandt, Jonathan and Shen, Xiaohui and Sclaroff, Stan},
+  author = {Zhang, Jianming and Bargal, Sarah Adel and Lin, Zhe and Brandt, Jonathan and Shen, Xiaohui
+    and Sclaroff, Stan},
   title = {Top-Down Neural Attention by Excitation Backprop},
   journal = {International Journal of Computer Vision}, volume = {126}, year = {2018}
 }"""

@@ -91,8 +91,10 @@ def refuse_unknown(unknown: Sequence[Unknown]) -> None:
     places = "; ".join(f"{name} in module {module or '(the model itself)'!r}" for name, module in list(seen)[:6])
     first = unknown[0].name
     raise UnknownOpError(
-        f"No rule for {len(seen)} operation(s) on a live path: {places}. A plain gradient there would be silently wrong. Register "
-        f"one: pellucid.engine.registry.register({first!r}, rule), where rule(step, densities) returns one density per operand; "
+        f"No rule for {len(seen)} operation(s) on a live path: {places}. A plain gradient there would be silently "
+        "wrong. Register "
+        f"one: pellucid.engine.registry.register({first!r}, rule), where rule(step, densities) returns one density "
+        "per operand; "
         f"for a linear operation that rule is pellucid.rules.structural.native."
     )
 
@@ -102,7 +104,8 @@ def _no_source(trace: Trace) -> str:
     where = f" The gradient is cut by detach or no_grad in: {', '.join(cut)}." if cut else ""
     names = [*trace.prepared.leaves, *trace.prepared.ids]
     return (
-        f"No explained input reaches the explained scalar: {names} have no live path to it.{where} Integer inputs are explained "
+        f"No explained input reaches the explained scalar: {names} have no live path to it.{where} Integer inputs "
+        "are explained "
         f"where they are looked up in an embedding; check inputs=, detach() and no_grad inside the model."
     )
 
@@ -137,7 +140,8 @@ def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, in
             found.append((i, made.output, made.value))
     if not found:
         raise InputError(
-            f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are those of "
+            f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are "
+            "those of "
             f"model.named_modules()."
         )
     return found

@@ -108,11 +108,10 @@ def statistic(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | R
     incoming = list(densities)
     if name.startswith("Var"):
         incoming[0] = None if incoming[0] is None else incoming[0] / 2
-    elif name.startswith(("Prod", "Cumprod", "Cdist")):
-        if not name.startswith("Cdist"):
-            raise UnknownOpError(
-                f"{step.describe()} multiplies live values with each other along a dimension; no rule is registered for it."
-            )
+    elif name.startswith(("Prod", "Cumprod")):
+        raise UnknownOpError(
+            f"{step.describe()} multiplies live values with each other along a dimension; no rule is registered for it."
+        )
     messages = step.native(incoming)
     return list(step.keep_live(messages))
 

@@ -1,8 +1,10 @@
 """Rules for linear maps with weights, in density form.
 
-Notation: signal a, weight w, bias b, output z = sum a w + b, relevance R = z G of the output, quotient s = R / denominator.
+Notation: signal a, weight w, bias b, output z = sum a w + b, relevance R = z G of the output, quotient s = R /
+denominator.
 ``z+`` and ``z-`` are the positive and negative parts of z, contribution by contribution; with |.| elementwise they are
-``(z0 +- |w| |a|) / 2 + b+-`` for any sign of a, where z0 is z without the bias, so that two maps suffice. A rule returns
+``(z0 +- |w| |a|) / 2 + b+-`` for any sign of a, where z0 is z without the bias, so that two maps suffice. A rule
+returns
 the density at a, without dividing by a; rules that do not look at a return relevance itself.
 """
 
@@ -38,7 +40,8 @@ __all__ = [
 def _check_epsilon(epsilon: float) -> None:
     if not epsilon > 0:
         raise InputError(
-            f"Expected a stabiliser epsilon > 0 (at an output of exactly zero nothing else keeps the quotient finite), got "
+            "Expected a stabiliser epsilon > 0 (at an output of exactly zero nothing else keeps the quotient "
+            "finite), got "
             f"{epsilon}. For no stabiliser use the rule Zero."
         )
 
@@ -217,7 +220,8 @@ class AlphaBetaByDepth(LinearRule):
     """Alpha-beta whose beta shrinks with the number of convolutions walked, so that depth does not blow it up.
 
     A layer can multiply the sum of |relevance| by alpha + beta = 1 + 2 beta; with
-    ``beta = (growth ** (1 / L) - 1) / 2`` for L convolutions the whole net stays below ``growth``. Found on tasks with a known
+    ``beta = (growth ** (1 / L) - 1) / 2`` for L convolutions the whole net stays below ``growth``. Found on tasks
+    with a known
     answer (docs: why, "The default rules"): a fixed beta is too strong for deep nets and too weak for shallow ones.
     """
 
@@ -320,7 +324,8 @@ def _bound(bound: float | Tensor, x: Tensor, layer: LinearMap) -> Tensor:
         return value.expand_as(x)
     except RuntimeError as error:
         raise InputError(
-            f"The rule Box has a bound of shape {tuple(value.shape)}, but the input of {layer.step.describe()} has shape "
+            f"The rule Box has a bound of shape {tuple(value.shape)}, but the input of {layer.step.describe()} has "
+            "shape "
             f"{tuple(x.shape)}. Give a number, one number per channel, or a tensor that broadcasts to the input."
         ) from error
 
@@ -370,7 +375,8 @@ class Pass(LinearRule):
         relevance = layer.output * density
         if relevance.shape != layer.x.shape:
             raise InputError(
-                f"The rule Pass needs a layer whose input has the shape of its output, but {layer.step.describe()} maps "
+                f"The rule Pass needs a layer whose input has the shape of its output, but {layer.step.describe()} "
+                "maps "
                 f"{tuple(layer.x.shape)} to {tuple(relevance.shape)}. Give it another rule."
             )
         return Relevance(relevance)

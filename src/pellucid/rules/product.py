@@ -101,7 +101,7 @@ def _glu(step: Step, density: Tensor) -> Tensor:
 
 
 def _add_product(step: Step, density: Tensor) -> list[Tensor | Relevance | None]:
-    """``a + c * b1 * b2``, ``a + c * b1 / b2``, ``a + b1 @ b2``: the sum as it is, then the product's or quotient's rule."""
+    """``a + c * b1 * b2``, ``a + c * b1 / b2``, ``a + b1 @ b2``: the sum as it is, then the product's own rule."""
     messages = step.native([density])
     if step.walk.graph.names[step.index] == "AddcdivBackward0":
         messages[2] = None
