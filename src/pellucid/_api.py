@@ -75,8 +75,9 @@ def explain(
     specs = [target] if targets is None else list(targets)
     if not specs:
         raise InputError("targets= is empty: expected at least one target.")
-    size = None if memory is None else request.affordable(x, parse_bytes(memory))
-    results = request.run(x, specs) if size is None else request.run_split(x, specs, size)
+    with torch.inference_mode(False):  # in inference mode no graph is recorded, whatever enable_grad says
+        size = None if memory is None else request.affordable(x, parse_bytes(memory))
+        results = request.run(x, specs) if size is None else request.run_split(x, specs, size)
     return results if targets is not None else results[0]
 
 
@@ -206,9 +207,11 @@ def check(
     request = _Request(model, composite, None, None, None, None, None, 0)
     batch = prepare(x, inputs=None, dtype=None, device=None, like=None).batch
     resolved = resolve_targets(target, batch, class_names=request.names)
-    trace = request.trace(x, [resolved])
-    start = trace.start(resolved)
-    return check_trace(trace, start, request.composite, [start.target.describe(request.names, i) for i in range(batch)])
+    with torch.inference_mode(False):
+        trace = request.trace(x, [resolved])
+        start = trace.start(resolved)
+        labels = [start.target.describe(request.names, i) for i in range(batch)]
+        return check_trace(trace, start, request.composite, labels)
 
 
 def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

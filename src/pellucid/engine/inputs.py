@@ -78,6 +78,8 @@ def prepare(
         if tensor.is_meta:
             raise InputError(f"The input {name!r} is on the 'meta' device: it has a shape but no values.")
         moved = tensor.detach().to(dtype=dtype if tensor.is_floating_point() else None, device=device)
+        if moved.is_inference() and not torch.is_inference_mode_enabled():
+            moved = moved.clone()  # made in inference mode, it could not take part in a graph
         _check_like(name, moved, like)
         values[name] = moved
         if name not in wanted:
@@ -96,7 +98,7 @@ def prepare(
                 else moved.detach().requires_grad_()
             )
         else:
-            ids[name] = moved
+            ids[name] = values[name] = moved.clone()  # a model may write into them; look-ups are known by this tensor
     return Prepared(x, leaves, ids, values, batch_size(values, wanted))
 
 

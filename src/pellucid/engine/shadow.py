@@ -60,7 +60,7 @@ class Shadow:
         self._refresh_buffers(model)
 
     def tidy(self) -> None:
-        """Undo what a forward assigned to attributes of the modules: counters, kept activations with all their graph."""
+        """Undo what a forward assigned to attributes of modules: counters, kept activations with all their graph."""
         for part, attributes in self._attributes:
             if len(vars(part)) != len(attributes) or _replaced(vars(part), attributes):
                 vars(part).clear()
@@ -207,8 +207,8 @@ def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | No
             f"copy.deepcopy (tensors kept as plain attributes must be leaves; open files and locks must go)."
         ) from error
     for part in module.modules():
-        for hooks in (part._backward_hooks, part._backward_pre_hooks):
-            hooks.clear()  # they change no output, and would put functions of their own in the graph
+        for kind in ("_backward_hooks", "_backward_pre_hooks"):
+            vars(part).get(kind, {}).clear()  # they change no output, and put functions of their own in the graph
     if dtype is not None or device is not None:
         for buffers in (part._buffers for part in module.modules()):
             for name, buffer in buffers.items():

@@ -83,7 +83,8 @@ class Step:
                 torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) if density is None else density
                 for density, meta in zip(densities, metadata, strict=True)
             ]
-        result = getattr(node, "apply", node)(*densities) if isinstance(node, BackwardCFunction) else node(*densities)
+        call: Any = getattr(node, "apply", None) if isinstance(node, BackwardCFunction) else node
+        result = call(*densities)
         found = result if isinstance(result, tuple) else (result,)
         edges = self.walk.graph.edges[self.index]
         if len(found) != len(edges):

@@ -77,7 +77,8 @@ def gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Releva
 
 
 def _normal_cdf(x: Tensor) -> Tensor:
-    return (x * 0.5**0.5).erf_().add_(1).mul_(0.5)
+    cdf: Tensor = (x * 0.5**0.5).erf_().add_(1).mul_(0.5)
+    return cdf
 
 
 def closed_form(
