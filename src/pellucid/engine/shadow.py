@@ -128,13 +128,13 @@ def shadow_of(model: nn.Module, *, dtype: torch.dtype | None = None, device: tor
         ModelError: the model holds meta or quantised tensors, or cannot be copied.
     """
     model = unwrap(model)
-    _refuse(model)
     fingerprint = _fingerprint(model)
     key = (threading.get_ident(), dtype, device)
     with _lock:
         kept = _shadows.setdefault(model, {})
         shadow = kept.get(key)
         if shadow is None or shadow.fingerprint != fingerprint:
+            _refuse(model)
             running = {thread.ident for thread in threading.enumerate()} | {key[0]}
             for stale in [other for other in kept if other[0] not in running]:
                 del kept[stale]
