@@ -14,7 +14,7 @@ from pellucid.engine.ledger import Ledger
 from pellucid.engine.shadow import Shadow, shadow_of
 from pellucid.engine.together import seeded
 from pellucid.engine.trace import Trace, run_forward
-from pellucid.errors import InputError
+from pellucid.errors import InputError, ModelError
 from pellucid.explanation import Explanation
 from pellucid.flightcheck import Check, check_trace
 from pellucid.methods.citations import citation
@@ -116,10 +116,27 @@ class _Request:
         for target in targets:
             target.check_layers(available)
             wanted.update(target.layers())
-        with seeded(self.seed, _device(shadow)):
-            return run_forward(
+        with seeded(self.seed, _device(shadow)) as drawn:
+            trace = run_forward(
                 shadow, self.prepare(x, shadow), wanted=frozenset(wanted), keep_outputs=self.composite.needs_outputs()
             )
+            if drawn():
+                trace.notes.append(self._random_note())
+        return trace
+
+    def _random_note(self) -> str:
+        """What to say of a forward that drew random numbers.
+
+        Raises:
+            ModelError: the model is in training mode, so that this is dropout or its like.
+        """
+        training = next((name for name, part in self.model.named_modules() if part.training), None)
+        if training is not None:
+            raise ModelError(
+                f"The module {training or '(the model itself)'!r} is in training mode and the forward draws random "
+                f"numbers (dropout or its like), so there is no one decision to explain. Call model.eval() first."
+            )
+        return f"The model's forward draws random numbers; they start from seed={self.seed}."
 
     def prepare(self, x: Any, shadow: Shadow) -> Prepared:
         """The input, checked."""

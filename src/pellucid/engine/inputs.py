@@ -77,6 +77,10 @@ def prepare(
     for name, tensor in tensors.items():
         if tensor.is_meta:
             raise InputError(f"The input {name!r} is on the 'meta' device: it has a shape but no values.")
+        if tensor.layout is not torch.strided:
+            raise InputError(
+                f"The input {name!r} has the layout {tensor.layout}; expected a dense tensor, such as x.to_dense()."
+            )
         moved = tensor.detach().to(dtype=dtype if tensor.is_floating_point() else None, device=device)
         if moved.is_inference() and not torch.is_inference_mode_enabled():
             moved = moved.clone()  # made in inference mode, it could not take part in a graph

@@ -68,20 +68,30 @@ _kept_on: dict[torch.device, Together] = {}
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device | None) -> Iterator[None]:
+def seeded(seed: int, device: torch.device | None) -> Iterator[Callable[[], bool]]:
     """Random numbers of torch, numpy and Python start from ``seed`` inside, and go on outside as if none was drawn.
 
     Only the generators of the CPU and of ``device`` are touched: torch.manual_seed would seed those of every GPU, also
     of ones not used yet. They belong to the process: threads that explain at the same time draw from the same ones.
+
+    Yields a function that tells whether any of torch's numbers was drawn since.
     """
     with ExitStack() as stack:
         stack.enter_context(_kept())
-        torch.default_generator.manual_seed(seed)
+        generators = [torch.default_generator]
         np.random.seed(seed % 2**32)
         random.seed(seed)
         if device is not None and device.type == "cuda":
             switch = _kept_on.setdefault(device, Together(lambda: _random_state_of(device)))
             stack.enter_context(switch())
             index = torch.cuda.current_device() if device.index is None else device.index
-            torch.cuda.default_generators[index].manual_seed(seed)
-        yield
+            generators.append(torch.cuda.default_generators[index])
+        started = [generator.manual_seed(seed).get_state() for generator in generators]
+
+        def drawn() -> bool:
+            return any(
+                not torch.equal(state, generator.get_state())
+                for state, generator in zip(started, generators, strict=True)
+            )
+
+        yield drawn

@@ -164,6 +164,8 @@ def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], k
                 f"was {shapes}; check "
                 f"that shapes and dtypes are what the model expects (a batch dimension first)."
             ) from error
+        finally:
+            shadow.tidy()  # what the forward kept would keep its whole graph
     return Trace(shadow, observer, prepared, raw, [])
 
 

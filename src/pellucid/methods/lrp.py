@@ -84,9 +84,17 @@ def refuse_unknown(unknown: Sequence[Unknown]) -> None:
 
     Raises:
         UnknownOpError: names each operation, its module, and how to register a rule.
+        ModelError: a part is checkpointed in the reentrant way.
     """
     if not unknown:
         return
+    for item in unknown:
+        if item.name == "CheckpointFunctionBackward":
+            raise ModelError(
+                f"The module {item.module or '(the model itself)'!r} is checkpointed with use_reentrant=True, which "
+                f"hides its operations behind a function that would run them again and fill the parameters' gradients. "
+                f"Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or turn checkpointing off to explain."
+            )
     seen = {(item.name, item.module): None for item in unknown}
     places = "; ".join(f"{name} in module {module or '(the model itself)'!r}" for name, module in list(seen)[:6])
     first = unknown[0].name
