@@ -273,6 +273,8 @@ def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
     for part in model.modules():
         found.append(type(part))
         for key, value in part.__dict__.items():
+            if isinstance(value, dict) and not value:
+                continue  # most of what a module has are empty tables of hooks
             if key == "_parameters":
                 found.extend((name, *_place(item)) for name, item in value.items())
             elif key in ("_buffers", "_modules"):

@@ -93,7 +93,7 @@ def refuse_unknown(unknown: Sequence[Unknown]) -> None:
             raise ModelError(
                 f"The module {item.module or '(the model itself)'!r} is checkpointed with use_reentrant=True, which "
                 f"hides its operations behind a function that would run them again and fill the parameters' gradients. "
-                f"Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or turn checkpointing off to explain."
+                f"Use torch.utils.checkpoint.checkpoint(..., use_reentrant=False), or turn checkpointing off."
             )
     seen = {(item.name, item.module): None for item in unknown}
     places = "; ".join(f"{name} in module {module or '(the model itself)'!r}" for name, module in list(seen)[:6])
