@@ -3,6 +3,7 @@
     python -m benchmarks.coverage                        what is missing of the whole table (resumes where it stopped)
     python -m benchmarks.coverage --set timm --match vit --composite epsilon --mode biases
     python -m benchmarks.coverage --failed               again what did not pass
+    python -m benchmarks.coverage --peers                the other tools on the same models, in coverage_peers.csv
     python -m benchmarks.coverage --summary              the table by set, and the misses with their reasons
 
 Each model is built, conditioned (see ``benchmarks.zoo.condition``) and explained in a process of its own, under a limit
@@ -27,9 +28,10 @@ from typing import Any
 from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = machine.RESULTS / "coverage.csv"
+TABLE, PEERS_TABLE = machine.RESULTS / "coverage.csv", machine.RESULTS / "coverage_peers.csv"
 COMPOSITES = {"biases": ("epsilon", "auto"), "zeroed": ("epsilon", "cp-lrp")}
 MODES = ("biases", "zeroed")
+PEERS = ("autoLRP", "zennit", "captum")
 KEYS = ("set", "model", "mode", "dtype", "composite")
 COLUMNS = (
     "set", "family", "model", "mode", "dtype", "composite", "ran", "finite", "output", "inputs_share", "unaccounted",
@@ -145,7 +147,9 @@ class Sweep:
         self.total = sum(len(task.jobs) for task in tasks)
         self.finished = self.passed = 0
         self.began = time.monotonic()
-        self.facts = machine.facts("torchvision", "timm", "transformers") | {"code": code_version()}
+        self.facts = machine.facts("torchvision", "timm", "transformers", *options.peers * PEERS) | {
+            "code": code_version()
+        }
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(PRELOAD)
 
@@ -237,7 +241,13 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=TABLE, help="the table, a CSV file")
     parser.add_argument("--tracebacks", type=Path, default=None, help="file to which tracebacks are added")
     parser.add_argument("--summary", action="store_true", help="print the table by set and the misses; runs nothing")
-    return parser.parse_args(None if arguments is None else list(arguments))
+    parser.add_argument("--peers", action="store_true", help="explain by autoLRP, zennit and captum, parameters zeroed")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.peers:
+        options.mode, options.dtype = ["zeroed"], ["float64"]
+        options.composite = options.composite or list(PEERS)
+        options.output = PEERS_TABLE if options.output == TABLE else options.output
+    return options
 
 
 def main() -> int:

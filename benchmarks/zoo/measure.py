@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.zoo.registry import Case, Inputs, Row, prepare
+from benchmarks.zoo.peers import PEERS
+from benchmarks.zoo.registry import Case, Inputs, Row, prepare, recast
 
 TOLERANCE = {"float64": 1e-6, "float32": 1e-4}
 OUTPUT_TOLERANCE = {"float64": 1e-6, "float32": 1e-3}
 MOST_ENTRIES = 100.0
+CONSERVED = 1e-4
 SHORT = 0.5  # seconds: calls that take less are timed three times more, and the median of these counts
 
 
@@ -38,11 +40,12 @@ def measure(row: Row, jobs: list[Job], *, timed: bool = True) -> Iterator[tuple[
     made: tuple[str, str] | None = None
     failed = ""
     plain = math.nan
-    for job in sorted(jobs):
+    for job in sorted(jobs, key=lambda job: (job.mode, job.dtype == "float32", job.composite)):
         if made != (job.mode, job.dtype):
+            before = case if made is not None and made[0] == job.mode and row.convert is None else None
             made, case, failed = (job.mode, job.dtype), None, ""
             try:
-                case = prepare(row, additive=job.mode == "biases", dtype=getattr(torch, job.dtype))
+                case = _case(row, job, before)
                 plain = _timed(lambda case=case: _gradient(case)) if timed else math.nan
             except Exception as error:  # the table says why a row could not be made
                 failed = traceback.format_exc()
@@ -51,9 +54,20 @@ def measure(row: Row, jobs: list[Job], *, timed: bool = True) -> Iterator[tuple[
             yield job, {"ran": False, "passed": False, "reason": reason}, failed
             continue
         try:
-            yield job, _explained(case, job, plain, timed=timed), ""
+            if job.composite in PEERS:
+                yield job, _by_peer(case, job, plain), ""
+            else:
+                yield job, _explained(case, job, plain, timed=timed), ""
         except Exception as error:
             yield job, {"ran": False, "passed": False, "reason": _line(error)}, traceback.format_exc()
+
+
+def _case(row: Row, job: Job, before: Case | None) -> Case:
+    """The case of a job; ``before`` is the same one in another dtype."""
+    dtype = getattr(torch, job.dtype)
+    if before is not None:
+        return recast(row, before, dtype)
+    return prepare(row, additive=job.mode == "biases", dtype=dtype)
 
 
 def _explained(case: Case, job: Job, plain: float, *, timed: bool) -> dict[str, Any]:
@@ -91,6 +105,23 @@ def _explained(case: Case, job: Job, plain: float, *, timed: bool) -> dict[str, 
     }
     found["reason"] = "; ".join(misses(found, job.dtype))
     found["passed"] = not found["reason"]
+    return _written(found)
+
+
+def _by_peer(case: Case, job: Job, plain: float) -> dict[str, Any]:
+    """What another tool's relevance sums to, against the scalar; all additive parameters are zero."""
+    with torch.no_grad():
+        scalar = float(case.scalar().double().sum())
+    started = time.perf_counter()
+    error = abs(PEERS[job.composite](case) - scalar) / abs(scalar)
+    seconds = time.perf_counter() - started
+    found: dict[str, Any] = {"ran": True, "finite": math.isfinite(error), "output": scalar, "conservation_error": error}
+    found |= {"seconds": seconds, "gradient_ratio": seconds / plain, "passed": error < CONSERVED}
+    found["reason"] = "" if found["passed"] else f"relevance off by {error:.1e} of the output"
+    return _written(found)
+
+
+def _written(found: dict[str, Any]) -> dict[str, Any]:
     return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in found.items()}
 
 

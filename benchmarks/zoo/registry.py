@@ -116,6 +116,13 @@ def prepare(row: Row, *, additive: bool = True, dtype: torch.dtype = torch.float
     raise RuntimeError(f"{row.key}: the explained scalar was below {SMALLEST} with {TRIES} seeds")
 
 
+def recast(row: Row, case: Case, dtype: torch.dtype) -> Case:
+    """The same case in another dtype; its model is cast in place. Not for converted models."""
+    model, x = case.model.to(dtype), cast(case.x, dtype)
+    with torch.no_grad():
+        return Case(model, x, choose_scalar(row.scalar, logits_of(call(model, x))))
+
+
 def _draw(row: Row, seed: int, *, additive: bool, dtype: torch.dtype) -> tuple[Case, float]:
     torch.manual_seed(seed)
     model, x = row.make()
