@@ -242,7 +242,8 @@ def cp_lrp(epsilon: float = 0.0) -> Composite:
 def auto(epsilon: float = 1e-6) -> Composite:
     """The default: sees in the graph which parts are convolutional, attention or recurrent; each gets its rules."""
     rows: list[tuple[Selection, Any]] = [
-        (select("convolution", first=True), Gamma(0.25, epsilon)),
+        (select("convolution", first=True, attention=True), Gamma(0.25, epsilon)),
+        (select("convolution", first=True), ZPlus(epsilon)),
         (_CONVOLUTIONS, AlphaBetaByDepth(epsilon=epsilon)),
         (_SOFTMAX, Gate()),
         (select("linear", attention=True, convolved=True), Gamma(0.05, epsilon)),
