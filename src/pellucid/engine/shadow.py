@@ -77,8 +77,9 @@ class Shadow:
             if own is not None and name in self._seen and own.data_ptr() != theirs.data_ptr():
                 with torch.no_grad():
                     own.copy_(theirs)
-            if theirs.is_floating_point() and not bool(torch.isfinite(theirs).all()):
-                bad = int((~torch.isfinite(theirs)).sum())
+            finite = torch.isfinite(theirs.detach())
+            if not bool(finite.all()):
+                bad = int((~finite).sum())
                 raise ModelError(
                     f"The parameter {name!r} of {type(model).__name__} holds {bad} values that are NaN or infinite, of "
                     f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training "
