@@ -67,7 +67,7 @@ class Op(Enum):
     )
     COPY = (
         Kind.MOVE,
-        (*_nodes("Clone ToCopy NativeDropout FusedDropout Lift LazyClone Alias/1"), "torch::autograd::CopyBackwards"),
+        (*_nodes("Clone ToCopy NativeDropout FusedDropout Lift LazyClone"), "torch::autograd::CopyBackwards"),
     )
     SCALE = (Kind.ELEMENTWISE, _nodes("Neg NegView"))
     SUM = (Kind.MIX, _nodes("Sum Sum/1 Mean Mean/1 Trace Cumsum Nansum NanToNum"))

@@ -43,6 +43,7 @@ SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "ScaledDotProductEfficientAttentionBackward0": {0: "query", 1: "key", 2: "value"},
         "ScaledDotProductFlashAttentionBackward0": {0: "query", 1: "key", 2: "value"},
         "ScaledDotProductCudnnAttentionBackward0": {0: "query", 1: "key", 2: "value"},
+        "ScaledDotProductFusedAttentionOverrideableBackward0": {0: "query", 1: "key", 2: "value"},
     }
 )
 """Node name -> operand -> the field in which the node holds that operand's value."""

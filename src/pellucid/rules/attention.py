@@ -103,7 +103,5 @@ def _arrived(step: Step, density: Tensor) -> Tensor:
     """Relevance of the result, ``sum output * G``."""
     result = saved(step.node, "output")
     if result is None:
-        result = saved(step.node, "out")
-    if result is None:
         raise ModelError(f"The result of {step.describe()} cannot be read.")
     return inner(result, density)
