@@ -7,22 +7,11 @@ from pellucid.engine.registry import register, registered
 from pellucid.rules.attention import Gate, Taylor, fused_attention
 from pellucid.rules.elementwise import ELEMENTWISE_DEFAULTS, region
 from pellucid.rules.foreign import FOREIGN
-from pellucid.rules.linear import (
-    AlphaBeta,
-    AlphaBetaByDepth,
-    Box,
-    Epsilon,
-    Flat,
-    Gamma,
-    LinearRule,
-    Pass,
-    WSquare,
-    Zero,
-    ZPlus,
-)
+from pellucid.rules.linear import Box, Epsilon, Flat, LinearRule, Pass, WSquare, Zero
 from pellucid.rules.norm import batch_norm, group_norm, layer_norm, rms_norm
 from pellucid.rules.product import Half, SignalTakesAll, divide
 from pellucid.rules.recurrent import refuse_opaque
+from pellucid.rules.signed import AlphaBeta, AlphaBetaByDepth, Gamma, ZPlus
 from pellucid.rules.structural import affine, native, write
 
 __all__ = [

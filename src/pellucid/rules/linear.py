@@ -1,11 +1,8 @@
 """Rules for linear maps with weights, in density form.
 
-Notation: signal a, weight w, bias b, output z = sum a w + b, relevance R = z G of the output, quotient s = R /
-denominator.
-``z+`` and ``z-`` are the positive and negative parts of z, contribution by contribution; with |.| elementwise they are
-``(z0 +- |w| |a|) / 2 + b+-`` for any sign of a, where z0 is z without the bias, so that two maps suffice. A rule
-returns
-the density at a, without dividing by a; rules that do not look at a return relevance itself.
+Notation: signal a, weight w, bias b, output z = sum a w + b, relevance R = z G of the output, quotient s = R over a
+denominator. A rule returns the density at a, without dividing by a; rules that do not look at a return relevance
+itself. Rules that treat positive and negative contributions apart are in ``signed``.
 """
 
 from __future__ import annotations
@@ -17,27 +14,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.engine.numerics import inner, sign, stabilise
+from pellucid.engine.numerics import accumulation_dtype, inner, sign, stabilise
 from pellucid.engine.step import Relevance, Step
 from pellucid.errors import InputError
+from pellucid.rules.blocks import Rows
 from pellucid.rules.maps import LinearMap, linear_map
 
-__all__ = [
-    "AlphaBeta",
-    "AlphaBetaByDepth",
-    "Box",
-    "Epsilon",
-    "Flat",
-    "Gamma",
-    "LinearRule",
-    "Pass",
-    "WSquare",
-    "ZPlus",
-    "Zero",
-]
+__all__ = ["Box", "Epsilon", "Flat", "LinearRule", "Pass", "WSquare", "Zero", "check_epsilon"]
 
 
-def _check_epsilon(epsilon: float) -> None:
+def check_epsilon(epsilon: float) -> None:
+    """Refuse a stabiliser that stabilises nothing.
+
+    Raises:
+        InputError: ``epsilon`` is not positive.
+    """
     if not epsilon > 0:
         raise InputError(
             "Expected a stabiliser epsilon > 0 (at an output of exactly zero nothing else keeps the quotient "
@@ -89,7 +80,7 @@ class Epsilon(LinearRule):
 
     def __post_init__(self) -> None:
         """Refuse a stabiliser that stabilises nothing."""
-        _check_epsilon(self.epsilon)
+        check_epsilon(self.epsilon)
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
@@ -97,187 +88,29 @@ class Epsilon(LinearRule):
         epsilon: float | Tensor = self.epsilon
         if self.relative:
             epsilon = self.epsilon * z.std(list(range(1, z.ndim)), keepdim=True, correction=0)
-        # z / (|z| + epsilon), used twice: its magnitude scales the density, and with the density it sums to what the
-        # stabiliser takes, epsilon sum s sign(z). In place, as these passes over memory are what the rule costs.
-        signed = torch.div(z, z.abs().add_(epsilon))
         if isinstance(epsilon, Tensor):
-            layer.step.book("stabiliser", inner(signed * epsilon, density))
+            s = z.abs()
+            s = s.div_(s + epsilon).mul_(density)
+            layer.step.book("stabiliser", inner(s, sign(z) * epsilon))
         else:
-            layer.step.book("stabiliser", inner(signed, density) * epsilon)
-        s = signed.abs_().mul_(density)
+            s, absorbed = _stabilised(z, density.contiguous(), epsilon)
+            layer.step.book("stabiliser", absorbed)
         layer.book_bias(s)
         return layer.backward(s, layer.weight)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """The output by sign of the contributions."""
+def _stabilised(z: Tensor, density: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """``s = z G / stab(z)`` and what the stabiliser takes, ``epsilon sum s sign(z)``.
 
-    z: Tensor
-    positive: Tensor
-    """z+, with the bias where it is positive."""
-    negative: Tensor
-    """z-, with the bias where it is negative."""
-    lacks_positive: Tensor
-    """Where no contribution is positive, up to rounding."""
-    lacks_negative: Tensor
-    absolute: Tensor
-    """|w|."""
-
-
-def _parts(layer: LinearMap) -> _Parts:
-    """Split the output in its positive and negative part, with one extra map.
-
-    A part below the rounding error of the two maps that it is the difference of counts as none: dividing by it would
-    turn rounding into relevance.
+    ``z / (|z| + epsilon)`` serves twice: its magnitude scales the density, and with the density it sums to the share.
     """
-    z = layer.output
-    absolute = layer.weight.abs()
-    spread = layer.forward(layer.x.abs(), absolute)
-    bias = layer.bias
-    bare = z if bias is None else z - bias
-    positive, negative = (bare + spread).div_(2), (bare - spread).div_(2)
-    noise = spread.mul_(16 * torch.finfo(spread.dtype).eps)
-    lacks_positive, lacks_negative = positive <= noise, negative >= -noise
-    positive.masked_fill_(lacks_positive, 0)
-    negative.masked_fill_(lacks_negative, 0)
-    if bias is not None:
-        positive.add_(bias.clamp(min=0))
-        negative.add_(bias.clamp(max=0))
-    return _Parts(z, positive, negative, lacks_positive, lacks_negative, absolute)
-
-
-def _bias_parts(layer: LinearMap) -> tuple[Tensor, Tensor] | None:
-    return None if layer.bias is None else (layer.bias.clamp(min=0), layer.bias.clamp(max=0))
-
-
-@dataclass(frozen=True)
-class AlphaBeta(LinearRule):
-    """LRP-alpha-beta: positive and negative contributions apart (Bach 2015, eq. 60), with beta = alpha - 1.
-
-    ``R_i = alpha z+_ij / z+_j R_j - beta z-_ij / z-_j R_j``.
-    """
-
-    alpha: float = 2.0
-    beta: float = 1.0
-    epsilon: float = 1e-6
-
-    def __post_init__(self) -> None:
-        """Refuse pairs that do not conserve, and a stabiliser that stabilises nothing."""
-        _check_epsilon(self.epsilon)
-        if self.beta < 0 or abs(self.alpha - self.beta - 1) > 1e-9:
-            raise InputError(
-                f"Expected alpha - beta = 1 with beta >= 0 (else relevance is not conserved), got alpha={self.alpha}, "
-                f"beta={self.beta}. For example AlphaBeta(2, 1) or AlphaBeta(1, 0)."
-            )
-
-    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
-        """See the class."""
-        if bool((layer.x >= 0).all()):
-            return self._unsigned(layer, density)
-        parts = _parts(layer)
-        plus, minus = self._quotients(layer, parts.z * density, parts.positive, parts.negative)
-        plus.masked_fill_(parts.lacks_positive, 0)
-        minus.masked_fill_(parts.lacks_negative, 0)
-        return _two_maps(layer, parts.absolute, plus - minus, plus.add_(minus))
-
-    def _quotients(
-        self, layer: LinearMap, relevance: Tensor, positive: Tensor, negative: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """``alpha R / z+`` and ``beta R / z-``, stabilised, with what bias and stabiliser took booked."""
-        plus = (self.alpha * relevance).div_(positive.add_(self.epsilon))
-        minus = relevance.mul_(self.beta).div_(negative.sub_(self.epsilon))
-        biases = _bias_parts(layer)
-        if biases is not None:
-            layer.book_bias(plus, biases[0])
-            layer.book_bias(minus, -biases[1])
-        layer.step.book("stabiliser", self.epsilon * (plus.sum() + minus.sum()))
-        return plus, minus
-
-    def _unsigned(self, layer: LinearMap, density: Tensor) -> Tensor:
-        """The same for a >= 0, where the sign of a contribution is the weight's: no part is a difference."""
-        above, below = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
-        biases = _bias_parts(layer)
-        positive = layer.forward(layer.x, above)
-        if biases is not None:
-            positive = positive.add_(biases[0])
-        relevance = layer.output * density
-        if self.beta == 0:
-            s = relevance.div_(positive.add_(self.epsilon))
-            if biases is not None:
-                layer.book_bias(s, biases[0])
-            layer.step.book("stabiliser", self.epsilon * s.sum())
-            return layer.backward(s, above)
-        negative = layer.forward(layer.x, below)
-        if biases is not None:
-            negative = negative.add_(biases[1])
-        plus, minus = self._quotients(layer, relevance, positive, negative)
-        return layer.backward(plus, above).sub_(layer.backward(minus, below))
-
-
-@dataclass(frozen=True)
-class AlphaBetaByDepth(LinearRule):
-    """Alpha-beta whose beta shrinks with the number of convolutions walked, so that depth does not blow it up.
-
-    A layer can multiply the sum of |relevance| by alpha + beta = 1 + 2 beta; with
-    ``beta = (growth ** (1 / L) - 1) / 2`` for L convolutions the whole net stays below ``growth``. Found on tasks
-    with a known
-    answer (docs: why, "The default rules"): a fixed beta is too strong for deep nets and too weak for shallow ones.
-    """
-
-    growth: float = 40.0
-    epsilon: float = 1e-6
-
-    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
-        """See the class."""
-        count = max(layer.step.walk.plan.convolutions, 1)
-        beta = min(1.0, (self.growth ** (1 / count) - 1) / 2)
-        return AlphaBeta(1 + beta, beta, self.epsilon).propagate(layer, density)
-
-
-def ZPlus(epsilon: float = 1e-6) -> AlphaBeta:  # noqa: N802  (a rule's name, used as one)
-    """The z+ rule: positive contributions only (Montavon 2017), which is alpha-beta with alpha = 1, beta = 0."""
-    return AlphaBeta(1.0, 0.0, epsilon)
-
-
-def _two_maps(layer: LinearMap, absolute: Tensor, straight: Tensor, crossed: Tensor) -> Tensor:
-    """``1/2 [w^T straight + sign(a) |w|^T crossed]``."""
-    return (layer.backward(straight, layer.weight) + torch.sign(layer.x) * layer.backward(crossed, absolute)).div_(2)
-
-
-@dataclass(frozen=True)
-class Gamma(LinearRule):
-    """LRP-gamma in its signed form: contributions of the output's own sign count (1 + gamma) times.
-
-    Montavon 2019 (eq. 13) for positive signals and outputs; Andeol 2021 for any sign: ``z + gamma z+`` below where
-    z >= 0, ``z + gamma z-`` where z < 0.
-    """
-
-    gamma: float = 0.25
-    epsilon: float = 1e-6
-
-    def __post_init__(self) -> None:
-        """Refuse a stabiliser that stabilises nothing."""
-        _check_epsilon(self.epsilon)
-        if not self.gamma >= 0:
-            raise InputError(f"Expected gamma >= 0, got {self.gamma}.")
-
-    def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
-        """See the class."""
-        parts = _parts(layer)
-        z, absolute = parts.z, parts.absolute
-        upper = z >= 0
-        base = z + self.gamma * torch.where(upper, parts.positive, parts.negative)
-        s = z * density / torch.where(upper, base + self.epsilon, base - self.epsilon)
-        side = torch.where(upper, 1.0, -1.0).to(s.dtype)
-        if layer.bias is not None:
-            above, below = torch.where(upper, s, 0), torch.where(upper, 0, s)
-            layer.book_bias(above, layer.bias + self.gamma * layer.bias.clamp(min=0))
-            layer.book_bias(below, layer.bias + self.gamma * layer.bias.clamp(max=0))
-        layer.step.book("stabiliser", self.epsilon * inner(s, side))
-        straight = layer.backward(s * (1 + self.gamma / 2), layer.weight)
-        crossed = torch.sign(layer.x) * layer.backward(s * side, absolute)
-        return straight.add_(crossed, alpha=self.gamma / 2)
+    s = torch.empty_like(z)
+    absorbed = torch.zeros((), dtype=accumulation_dtype(z.dtype), device=z.device)
+    for (value, arrived, out), _ in Rows([z, density, s], None):
+        torch.div(value, value.abs().add_(epsilon), out=out)
+        absorbed += inner(out, arrived)
+        out.abs_().mul_(arrived)
+    return s, absorbed * epsilon
 
 
 @dataclass(frozen=True)
@@ -298,7 +131,7 @@ class Box(LinearRule):
 
     def __post_init__(self) -> None:
         """Refuse a stabiliser that stabilises nothing."""
-        _check_epsilon(self.epsilon)
+        check_epsilon(self.epsilon)
         if bool((torch.as_tensor(self.low) > torch.as_tensor(self.high)).any()):
             raise InputError(f"Expected Box(low, high) with low <= high, got low={self.low}, high={self.high}.")
 
