@@ -116,9 +116,18 @@ def prepare(row: Row, *, additive: bool = True, dtype: torch.dtype = torch.float
     raise RuntimeError(f"{row.key}: the explained scalar was below {SMALLEST} with {TRIES} seeds")
 
 
+def _cast_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The model in ``dtype``, without the tensors of the old one that some attention layers keep from forward to forward."""
+    for module in model.modules():
+        cache = getattr(module, "attention_bias_cache", None)
+        if isinstance(cache, dict):
+            cache.clear()
+    return model.to(dtype)
+
+
 def recast(row: Row, case: Case, dtype: torch.dtype) -> Case:
     """The same case in another dtype; its model is cast in place. Not for converted models."""
-    model, x = case.model.to(dtype), cast(case.x, dtype)
+    model, x = _cast_model(case.model, dtype), cast(case.x, dtype)
     with torch.no_grad():
         return Case(model, x, choose_scalar(row.scalar, logits_of(call(model, x))))
 
@@ -129,7 +138,7 @@ def _draw(row: Row, seed: int, *, additive: bool, dtype: torch.dtype) -> tuple[C
     wide = torch.float64 if "float64" in row.dtypes else torch.float32
     model, x = model.eval().to(wide), cast(x, wide)
     condition(model, lambda: call(model, x), additive=additive)
-    model, x = model.to(dtype), cast(x, dtype)
+    model, x = _cast_model(model, dtype), cast(x, dtype)
     if row.convert is not None:
         model = row.convert(model, x)
     with torch.no_grad():

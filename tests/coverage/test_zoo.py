@@ -18,7 +18,7 @@ ONE_OF_EACH = {
     "convolutional classifier": "torchvision:resnet18",
     "segmentation": "torchvision:lraspp_mobilenet_v3_large",
     "detection": "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn",
-    "video": "torchvision:mvit_v2_s",
+    "video": "torchvision:swin3d_t",
     "picture classifier": "timm:levit_128s",
     "vision transformer": "timm:vit_tiny_patch16_224",
     "window transformer": "timm:swin_tiny_patch4_window7_224",
