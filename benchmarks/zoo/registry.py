@@ -117,7 +117,8 @@ def prepare(row: Row, *, additive: bool = True, dtype: torch.dtype = torch.float
 
 
 def _cast_model(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The model in ``dtype``, without the tensors of the old one that some attention layers keep from forward to forward."""
+    """The model in ``dtype``, without the old one's tensors that some attention layers keep from forward to
+    forward."""
     for module in model.modules():
         cache = getattr(module, "attention_bias_cache", None)
         if isinstance(cache, dict):
