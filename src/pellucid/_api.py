@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.composites import Composite, composite_named
-from pellucid.engine.inputs import Prepared, check_model, prepare
+from pellucid.engine.inputs import Prepared, check_model, prepare, samples
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.shadow import Shadow, shadow_of
 from pellucid.engine.together import seeded
@@ -145,7 +145,7 @@ class _Request:
 
     def run(self, x: Any, specs: Sequence[Any]) -> list[Explanation]:
         """Explain the whole batch, all targets from one forward."""
-        batch = prepare(x, inputs=self.inputs, dtype=None, device=None, like=None).batch
+        batch = samples(x, self.inputs)
         resolved = [resolve_targets(spec, batch, class_names=self.names) for spec in specs]
         trace = self.trace(x, resolved)
         results = []
@@ -193,7 +193,7 @@ class _Request:
 
     def run_split(self, x: Any, specs: Sequence[Any], size: int) -> list[Explanation]:
         """The same in parts of ``size`` samples, put together again."""
-        total = prepare(x, inputs=self.inputs, dtype=None, device=None, like=None).batch
+        total = samples(x, self.inputs)
         if size >= total:
             return self.run(x, specs)
         parts: list[list[Explanation]] = []
@@ -222,7 +222,7 @@ def check(
         InputError, ModelError: as :func:`explain`, but never for unknown operations, which are listed.
     """
     request = _Request(model, composite, None, None, None, None, None, 0)
-    batch = prepare(x, inputs=None, dtype=None, device=None, like=None).batch
+    batch = samples(x, None)
     resolved = resolve_targets(target, batch, class_names=request.names)
     with torch.inference_mode(False):
         trace = request.trace(x, [resolved])

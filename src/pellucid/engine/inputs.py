@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pellucid.errors import InputError, ModelError
 from pellucid.structures import named_tensors
 
-__all__ = ["Prepared", "batch_size", "check_model", "prepare"]
+__all__ = ["Prepared", "batch_size", "check_model", "prepare", "samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,7 @@ def prepare(
     """
     if isinstance(x, list):
         x = tuple(x)
-    if not isinstance(x, (Tensor, tuple, Mapping)):
-        raise InputError(f"Expected x as a tensor, a tuple or a dict of tensors, got {type(x).__name__}.")
-    tensors = named_tensors(x)
-    if not tensors:
-        raise InputError("Expected at least one tensor in x, got none.")
+    tensors = _tensors_of(x)
     wanted = _wanted(tensors, inputs)
     values: dict[str, Tensor] = {}
     leaves: dict[str, Tensor] = {}
@@ -104,6 +100,21 @@ def prepare(
         else:
             ids[name] = values[name] = moved.clone()  # a model may write into them; look-ups are known by this tensor
     return Prepared(x, leaves, ids, values, batch_size(values, wanted))
+
+
+def samples(x: Any, inputs: str | int | Iterable[str | int] | None) -> int:
+    """The number of samples of ``x``; see :func:`prepare` for the arguments and errors."""
+    tensors = _tensors_of(x)
+    return batch_size(tensors, _wanted(tensors, inputs))
+
+
+def _tensors_of(x: Any) -> dict[str, Tensor]:
+    if not isinstance(x, (Tensor, list, tuple, Mapping)):
+        raise InputError(f"Expected x as a tensor, a tuple or a dict of tensors, got {type(x).__name__}.")
+    tensors = named_tensors(x)
+    if not tensors:
+        raise InputError("Expected at least one tensor in x, got none.")
+    return tensors
 
 
 def _wanted(tensors: Mapping[str, Tensor], inputs: str | int | Iterable[str | int] | None) -> set[str]:

@@ -136,6 +136,29 @@ def _fill(value: Any, live: Sequence[Tensor]) -> Any:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What has to be known of an operation each time that it runs."""
+
+    packet: Any
+    mutable: bool
+    embedding: bool
+    keeps_input: bool
+    gate: bool
+
+
+_FACTS: dict[Any, _Facts] = {}
+
+
+def _learn(func: Any) -> _Facts:
+    packet = func._overloadpacket
+    facts = _Facts(
+        packet, func._schema.is_mutable, packet in _EMBEDDINGS, packet in _KEEP_INPUT, packet in _OUTPUT_GATES
+    )
+    _FACTS[func] = facts
+    return facts
+
+
 class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes what the graph does not hold, for one forward pass in one thread.
 
@@ -170,11 +193,11 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        packet = func._overloadpacket
+        facts = _FACTS.get(func) or _learn(func)
+        packet, mutable = facts.packet, facts.mutable
         if packet is aten.detach or not torch.is_grad_enabled():
             return self._without_grad(func, args, kwargs)
         number = torch._C._autograd._get_sequence_nr() - 1
-        mutable = func._schema.is_mutable
         if mutable and number in self.records and number - 1 not in self.records:
             number -= 1  # before it overwrites its input, an operation that saves it clones it: a node of its own
         if number in self.records:  # no node was made for this operation: a comparison, an index, a shape
@@ -182,20 +205,20 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found: list[Tensor] = []
         recorded = self._record(args, found)
         recorded_kwargs = {key: self._record(value, found) for key, value in kwargs.items()} if kwargs else kwargs
-        if not found and packet not in _EMBEDDINGS and not _requires_grad(args):
+        if not found and not facts.embedding and not _requires_grad(args):
             return func(*args, **kwargs)
         record = Record(func, recorded, recorded_kwargs)
         self.records[number] = record
         live = bool(found)
-        if packet in _EMBEDDINGS:
+        if facts.embedding:
             live = self._look_up(number, args) or live
         self._live[number] = live
         if live:
-            if packet in _KEEP_INPUT:
+            if facts.keeps_input:
                 record.inputs = tuple(
                     tensor.clone() if mutable and k == 0 else tensor for k, tensor in enumerate(found)
                 )
-            if packet in _OUTPUT_GATES:
+            if facts.gate:
                 self.gate_inputs = {number: found[0]}
         if mutable and isinstance(args[0], Tensor):
             target = args[0]

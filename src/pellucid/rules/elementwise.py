@@ -15,6 +15,7 @@ from pellucid.engine.numerics import inner, quotient
 from pellucid.engine.ops import Op
 from pellucid.engine.step import Relevance, Step
 from pellucid.errors import UnknownOpError
+from pellucid.rules.blocks import Rows
 
 __all__ = ["closed_form", "gelu", "power", "region", "relu_gradient", "silu", "slope", "statistic"]
 
@@ -84,9 +85,15 @@ def _normal_cdf(x: Tensor) -> Tensor:
 def closed_form(
     step: Step, densities: Sequence[Tensor | None], factor: Callable[[Tensor], Tensor]
 ) -> list[Tensor | Relevance | None]:
-    """A quotient known in closed form, of a function with f(0) = 0."""
+    """A quotient known in closed form, of a function with f(0) = 0; ``factor`` gives a tensor of its own."""
     density = densities[0]
-    return [None if density is None else factor(step.operand(0)).mul_(density)]
+    if density is None:
+        return [None]
+    x = step.operand(0)
+    message = torch.empty_like(x)
+    for (value, arrived, out), _ in Rows([x, density, message], None):
+        torch.mul(factor(value), arrived, out=out)
+    return [message]
 
 
 def power(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:

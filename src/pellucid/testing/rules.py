@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from pellucid.composites import Composite
 from pellucid.engine.book import Book
-from pellucid.engine.graph import build_graph
+from pellucid.engine.graph import Edge, build_graph
 from pellucid.engine.inputs import check_model, prepare
 from pellucid.engine.numerics import inner
 from pellucid.engine.ops import Op
+from pellucid.engine.plan import function_name
 from pellucid.engine.registry import RuleFunction, overlay
 from pellucid.engine.shadow import shadow_of
 from pellucid.engine.step import Relevance, Step
@@ -71,7 +72,7 @@ def check_rule(
 
     def walk() -> None:
         with overlay(named):
-            _walk(check_model(module), x, composite, rule, checker)
+            _walk(check_model(module), x, composite, checker, name=at if isinstance(at, str) else None)
 
     check_restores(module, x, walk)
     if not checker.checked:
@@ -86,7 +87,7 @@ def _has_class(rule: object) -> bool:
     return isinstance(rule, (LinearRule, Gate, Taylor, Half, SignalTakesAll))
 
 
-def _walk(module: nn.Module, x: Any, composite: Composite, rule: RuleFunction, checker: _Checker) -> None:
+def _walk(module: nn.Module, x: Any, composite: Composite, checker: _Checker, *, name: str | None) -> None:
     shadow = shadow_of(module, dtype=torch.float64)
     prepared = prepare(x, inputs=None, dtype=torch.float64, device=None, like=None)
     with torch.random.fork_rng(devices=[]):
@@ -97,7 +98,11 @@ def _walk(module: nn.Module, x: Any, composite: Composite, rule: RuleFunction, c
     graph = build_graph([output.grad_fn])
     plan = plan_for(graph, trace, composite)
     refuse_unknown(plan.unknown)
-    plan.rules = [checker if own is rule else own for own in plan.rules]
+    plan.rules = [
+        checker if own is checker.rule and (name is None or name in (graph.names[i], function_name(node))) else own
+        for i, (own, node) in enumerate(zip(plan.rules, graph.nodes, strict=True))
+    ]
+    checker.known = {(0, output.output_nr): output.detach()}
     walk = Walk(graph, plan, trace.observer, Book())
     walk.run({(0, output.output_nr): checker.random_like(output.detach())})
 
@@ -110,6 +115,8 @@ class _Checker:
         self.conserves = conserves
         self.tolerance = tolerance
         self.checked = 0
+        self.known: dict[Edge, Tensor] = {}
+        """Values that the caller has; all others are looked up."""
         self._generator = torch.Generator().manual_seed(seed)
 
     def random_like(self, tensor: Tensor) -> Tensor:
@@ -176,9 +183,11 @@ class _Checker:
         for output, density in enumerate(densities):
             if density is None:
                 continue
-            value = step.walk.values.of((index, output))
+            value = self.known.get((index, output))
             if value is None:
-                self._fail(step, "cannot be checked: nothing holds the operation's output")
+                value = step.walk.values.of((index, output))
+            if value is None:
+                self._fail(step, "cannot be checked: nothing holds the operation's output. Let the module end with it")
             arrived += float(inner(value, density))
         sent = 0.0
         for k, message in enumerate(messages):
