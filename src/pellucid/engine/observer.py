@@ -201,12 +201,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if mutable and number in self.records and number - 1 not in self.records:
             number -= 1  # before it overwrites its input, an operation that saves it clones it: a node of its own
         if number in self.records:  # no node was made for this operation: a comparison, an index, a shape
-            return func(*args, **kwargs)
+            return self._followed(func, args, kwargs)
         found: list[Tensor] = []
         recorded = self._record(args, found)
         recorded_kwargs = {key: self._record(value, found) for key, value in kwargs.items()} if kwargs else kwargs
         if not found and not facts.embedding and not _requires_grad(args):
-            return func(*args, **kwargs)
+            return self._followed(func, args, kwargs)
         record = Record(func, recorded, recorded_kwargs)
         self.records[number] = record
         live = bool(found)
@@ -254,6 +254,15 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             holder = made if made is not None and made.output is not None else None
         if holder is not None and isinstance(output, Tensor):
             holder.output, holder.version = output, output._version
+
+    def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation on values without a gradient; what it makes of one that was cut off is cut off as well."""
+        output = func(*args, **kwargs)
+        if len(self._cut) and isinstance(output, Tensor) and output.is_floating_point():
+            place = next((self._cut[leaf] for leaf in _leaves(args) if isinstance(leaf, Tensor) and leaf in self._cut), None)
+            if place is not None and not func._overloadpacket.__name__.endswith("_like"):
+                self._cut[output] = place
+        return output
 
     def _without_grad(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Follow values that lose their gradient, so that the part they carry is named and not just missing."""

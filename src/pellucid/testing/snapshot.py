@@ -34,7 +34,7 @@ class _Numbers:
     """The values of a tensor at one moment, NaN equal to NaN."""
 
     def __init__(self, tensor: Tensor) -> None:
-        plain = tensor.detach()
+        plain = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
         self.values = plain.int_repr().clone() if plain.is_quantized else plain.clone()
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +84,10 @@ def _tensor(name: str, tensor: Tensor) -> Iterator[tuple[str, object]]:
     yield f"requires_grad of {name}", tensor.requires_grad
     yield f"gradient of {name}", None if not tensor.is_leaf else _gradient(tensor)
     yield f"hooks of {name}", len(tensor._backward_hooks or ())
-    yield f"layout of {name}", (tuple(tensor.shape), *(() if tensor.is_meta else (tuple(tensor.stride()),)))
+    yield (
+        f"layout of {name}",
+        (tuple(tensor.shape), *(tensor.stride() if tensor.layout is torch.strided else (str(tensor.layout),))),
+    )
 
 
 def _gradient(tensor: Tensor) -> object:
@@ -134,7 +137,8 @@ def _shallow(value: object) -> object:
 def _input(x: Any) -> Iterator[tuple[str, object]]:
     if isinstance(x, Mapping):
         yield "the input's keys", tuple(x)
-    for name, tensor in named_tensors(x).items():
+    tensors = named_tensors(x) if isinstance(x, (Tensor, Mapping, tuple, list)) else {}
+    for name, tensor in tensors.items():
         yield f"identity of input {name!r}", _Held(tensor)
         yield from _tensor(f"input {name!r}", tensor)
 
