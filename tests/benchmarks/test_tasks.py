@@ -107,3 +107,14 @@ def test_rows_of_one_task_say_how_they_were_scored(tmp_path, monkeypatch):
         found = list(csv.DictReader(file))
     assert len(found) == len(rows)
     assert all(row["torch"] for row in found)
+
+
+def test_a_success_replaces_a_failure_and_a_failure_the_scores(tmp_path):
+    path = tmp_path / "table.csv"
+    good = {"method": "a", "score": "mass", "value": "1"}
+    bad = {"method": "a", "score": "", "value": ""}
+    other = {"method": "b", "score": "mass", "value": "2"}
+    for rows, expected in (([bad, other], ["", "2"]), ([good], ["2", "1"]), ([bad], ["2", ""])):
+        machine.write(path, rows, keys=("method", "score"))
+        with path.open(encoding="utf-8") as file:
+            assert [row["value"] for row in csv.DictReader(file)] == expected

@@ -67,8 +67,12 @@ def test_rules_for_products_and_softmax_are_sound() -> None:
 @pytest.mark.parametrize("op", ["relu", "gelu", "silu", "leaky_relu", "activation"])
 def test_elementwise_rules_are_sound(op: str) -> None:
     activations: dict[str, nn.Module] = {
-        "relu": nn.ReLU(), "gelu": nn.GELU(), "silu": nn.SiLU(), "leaky_relu": nn.LeakyReLU(), "activation": nn.Softplus()
-    }  # fmt: skip
+        "relu": nn.ReLU(),
+        "gelu": nn.GELU(),
+        "silu": nn.SiLU(),
+        "leaky_relu": nn.LeakyReLU(),
+        "activation": nn.Softplus(),
+    }
     rule = next(rule for key, rule in ELEMENTWISE_DEFAULTS.items() if key.label == op)
     assert (
         check_rule(rule, seeded(lambda: nn.Sequential(nn.Linear(6, 6), activations[op])), numbers(4, 6), at=select(op))

@@ -26,25 +26,24 @@ __all__ = ["AlphaBeta", "AlphaBetaByDepth", "Gamma", "ZPlus"]
 class _Account:
     """What bias and stabiliser took, summed over blocks and booked once."""
 
-    def __init__(self, layer: LinearMap) -> None:
+    def __init__(self, layer: LinearMap, epsilon: float) -> None:
         self._step = layer.step
+        self._epsilon = epsilon
         self._dtype = accumulation_dtype(layer.output.dtype)
         self._bias = torch.zeros((), dtype=self._dtype, device=layer.output.device)
-        self._stabiliser = torch.zeros_like(self._bias)
+        self._quotients = torch.zeros_like(self._bias)
 
-    def add(self, s: Tensor, bias: Tensor | None, stabiliser: Tensor | float) -> None:
-        """A block: quotients s, of which the bias took ``s * bias`` and the stabiliser ``s * stabiliser``."""
+    def add(self, s: Tensor, bias: Tensor | None, side: Tensor | None = None) -> None:
+        """A block of quotients s: the bias took ``s * bias``, the stabiliser ``epsilon * side * s``."""
         if bias is not None:
             self._bias += (s * bias).sum(dtype=self._dtype)
-        taken = s * stabiliser if isinstance(stabiliser, Tensor) else s
-        amount = taken.sum(dtype=self._dtype)
-        self._stabiliser += amount if isinstance(stabiliser, Tensor) else amount * stabiliser
+        self._quotients += (s if side is None else s * side).sum(dtype=self._dtype)
 
     def close(self, *, biased: bool) -> None:
         """Write both into the ledger."""
         if biased:
             self._step.book("bias", self._bias)
-        self._step.book("stabiliser", self._stabiliser)
+        self._step.book("stabiliser", self._quotients * self._epsilon)
 
 
 def _noise(spread: Tensor) -> Tensor:
@@ -86,7 +85,7 @@ class AlphaBeta(LinearRule):
         plus = layer.forward(layer.x, above)
         below = layer.weight.clamp(max=0) if self.beta else None
         minus = None if below is None else layer.forward(layer.x, below)
-        account = _Account(layer)
+        account = _Account(layer, self.epsilon)
         for (z, arrived, positive, *rest), bias in Rows(
             [layer.output, density.contiguous(), plus, *([] if minus is None else [minus])], layer.bias
         ):
@@ -104,14 +103,14 @@ class AlphaBeta(LinearRule):
         if held is not None:
             part.add_(held)
         torch.div(share, part.add_(side * self.epsilon), out=part)
-        account.add(part, None if held is None else side * held, self.epsilon)
+        account.add(part, None if held is None else side * held)
 
     def _signed(self, layer: LinearMap, density: Tensor) -> Tensor:
         """For any signal: two maps of both parts together."""
         absolute = layer.weight.abs()
         spread = layer.forward(layer.x.abs(), absolute)
         crossed = spread if self.beta == 0 else torch.empty_like(spread)
-        account = _Account(layer)
+        account = _Account(layer, self.epsilon)
         for (z, arrived, size, out), bias in Rows([layer.output, density.contiguous(), spread, crossed], layer.bias):
             relevance = z * arrived
             bare = z if bias is None else z - bias
@@ -184,24 +183,25 @@ class Gamma(LinearRule):
         unsigned = _is_unsigned(layer.x)
         spread = layer.forward(layer.x if unsigned else layer.x.abs(), absolute)
         crossed = torch.empty_like(spread)
-        account = _Account(layer)
-        one_sided = True
+        account = _Account(layer, self.epsilon)
+        one_sided, one = True, torch.ones((), dtype=spread.dtype, device=spread.device)
         for (z, arrived, size, out), bias in Rows([layer.output, density.contiguous(), spread, crossed], layer.bias):
-            upper = z >= 0
-            side = torch.where(upper, 1.0, -1.0).to(z.dtype)
-            noise = _noise(size)
-            size.mul_(side).add_(z if bias is None else z - bias).div_(2)
-            size.masked_fill_(size * side <= noise, 0)
-            weighed = None
+            # All in magnitudes: with side = sign(z), the part of z's own sign is side * own.
+            side = torch.copysign(one, z)
+            own = torch.addcmul(size, side, z if bias is None else z - bias).div_(2)
+            own.masked_fill_(own <= _noise(size), 0)
+            held = None
             if bias is not None:
-                weighed = torch.where(upper, bias.clamp(min=0), bias.clamp(max=0)).mul_(self.gamma)
-            below = torch.add(z, size, alpha=self.gamma).add_(side, alpha=self.epsilon)
-            s = z * arrived
-            s.div_(below if weighed is None else below.add_(weighed))
-            account.add(s, None if weighed is None or bias is None else weighed.add_(bias), side * self.epsilon)
-            size.copy_(s)
-            torch.mul(s, side, out=out)
-            one_sided = one_sided and bool((s == out).all())
+                held = (side * bias).add_(bias.abs()).div_(2)
+                own.add_(held)
+            magnitude = z.abs()
+            below = torch.add(magnitude, own, alpha=self.gamma).add_(self.epsilon)
+            torch.div(magnitude.mul_(arrived), below, out=size)
+            torch.mul(size, side, out=out)
+            account.add(
+                size, None if held is None or bias is None else held.mul_(side).mul_(self.gamma).add_(bias), side
+            )
+            one_sided = one_sided and unsigned and torch.equal(size, out)
         account.close(biased=layer.bias is not None)
         if unsigned and one_sided:  # every output that matters is positive: one map of w + gamma w+
             return layer.backward(spread, layer.weight + self.gamma * layer.weight.clamp(min=0))
