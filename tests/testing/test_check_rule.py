@@ -38,8 +38,8 @@ from tests.trace.models import Made, convolutional, dense, numbers, seeded
 pytestmark = pytest.mark.core
 
 RULES: list[LinearRule] = [
-    Zero(), Epsilon(0.1), Epsilon(0.1, relative=True), Gamma(), AlphaBeta(), AlphaBeta(3, 2), ZPlus(), Flat(), WSquare(),
-    Box(-5, 5),
+    Zero(), Epsilon(0.1), Epsilon(0.1, relative=True), Gamma(), AlphaBeta(), AlphaBeta(3, 2), ZPlus(), Flat(),
+    WSquare(), Box(-5, 5),
 ]  # fmt: skip
 
 

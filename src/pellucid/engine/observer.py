@@ -259,7 +259,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operation on values without a gradient; what it makes of one that was cut off is cut off as well."""
         output = func(*args, **kwargs)
         if len(self._cut) and isinstance(output, Tensor) and output.is_floating_point():
-            place = next((self._cut[leaf] for leaf in _leaves(args) if isinstance(leaf, Tensor) and leaf in self._cut), None)
+            tensors = (leaf for leaf in _leaves(args) if isinstance(leaf, Tensor))
+            place = next((self._cut[tensor] for tensor in tensors if tensor in self._cut), None)
             if place is not None and not func._overloadpacket.__name__.endswith("_like"):
                 self._cut[output] = place
         return output
