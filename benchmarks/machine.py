@@ -48,8 +48,13 @@ def write(path: Path, rows: Iterable[Mapping[str, object]], *, keys: Sequence[st
     if keys and path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             old = list(csv.DictReader(file))
-    taken = {tuple(row.get(key, "") for key in keys) for row in new}
-    merged = [row for row in old if tuple(row.get(key, "") for key in keys) not in taken] + new
+
+    def replaces(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+        # An empty key stands for all: a method that failed has no scores, and its next success replaces the failure.
+        pairs = [(one.get(key, ""), other.get(key, "")) for key in keys]
+        return all(a == b or not a or not b for a, b in pairs)
+
+    merged = [row for row in old if not any(replaces(row, fresh) for fresh in new)] + new
     columns = list(dict.fromkeys(name for row in merged for name in row))
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
