@@ -43,7 +43,7 @@ def explain(
 ) -> Any:
     """Explain a decision: how much each input feature contributed to one scalar of the output.
 
-    The model runs once, as a copy that shares its weights: the model, its flags, buffers and gradients are never touched.
+    The model runs once, as a copy that shares its weights: the model, its flags and its gradients are never touched.
     Forward hooks are part of what a model computes, so they run, on the copy's modules; hooks for gradients do not.
 
     Args:
