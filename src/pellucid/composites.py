@@ -244,6 +244,7 @@ def auto(epsilon: float = 1e-6) -> Composite:
     rows: list[tuple[Selection, Any]] = [
         (select("convolution", first=True, attention=True), Gamma(0.25, epsilon)),
         (select("convolution", first=True), ZPlus(epsilon)),
+        (select("convolution", attention=True), Gamma(0.05, epsilon)),
         (_CONVOLUTIONS, AlphaBetaByDepth(epsilon=epsilon)),
         (_SOFTMAX, Gate()),
         (select("linear", attention=True, convolved=True), Gamma(0.05, epsilon)),

@@ -1,12 +1,12 @@
 """The errors that Pellucid raises on purpose: each says what was expected, what came, where, and what to do.
 
-    PellucidError
-    ├── InputError (also ValueError)         something given by the caller cannot be used
-    │   ├── TargetError                      the explained scalar is unknown, ambiguous or out of range
-    │   └── FileError                        a file is missing, unreadable, corrupt, hostile, or cannot be written
-    ├── ModelError                           the model cannot be explained as it is
-    │   └── UnknownOpError                   an operation on a live path has no rule
-    └── MissingDependencyError (ImportError) an optional library is needed
+PellucidError
+├── InputError (also ValueError)         something given by the caller cannot be used
+│   ├── TargetError                      the explained scalar is unknown, ambiguous or out of range
+│   └── FileError                        a file is missing, unreadable, corrupt, hostile, or cannot be written
+├── ModelError                           the model cannot be explained as it is
+│   └── UnknownOpError                   an operation on a live path has no rule
+└── MissingDependencyError (ImportError) an optional library is needed
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ _KEEP_INPUT = frozenset(
 _KEEP_OUTPUT = frozenset((aten.addmm, aten.mm, aten.bmm, aten.baddbmm, aten.linear))
 _UNSAFE_SPLITS = frozenset((aten.unsafe_split, aten.unsafe_split_with_sizes, aten.unsafe_chunk))
 _OUTPUT_GATES = frozenset((aten._softmax, aten._log_softmax, aten.sigmoid))
+_RENUMBERING = frozenset((aten.mul, aten.add, aten.sub, aten.remainder, aten.fmod, aten.bitwise_xor, aten.bitwise_and))
 _EMBEDDINGS = frozenset((aten.embedding, aten._embedding_bag))
 
 
@@ -185,6 +186,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._keep_outputs = keep_outputs
         self._stack: list[tuple[str, int]] = []
         self._cut: Any = WeakIdKeyDictionary()
+        self._derived: Any = WeakIdKeyDictionary()
         self.wanted: frozenset[str] = frozenset()
 
     # -- operations ---------------------------------------------------------------------------------------------
@@ -197,6 +199,8 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         packet, mutable = facts.packet, facts.mutable
         if packet is aten.detach or not torch.is_grad_enabled():
             return self._without_grad(func, args, kwargs)
+        if self._ids and packet in _RENUMBERING and isinstance(args[0], Tensor) and not args[0].is_floating_point():
+            return self._renumber(func, args, kwargs)
         number = torch._C._autograd._get_sequence_nr() - 1
         if mutable and number in self.records and number - 1 not in self.records:
             number -= 1  # before it overwrites its input, an operation that saves it clones it: a node of its own
@@ -309,12 +313,25 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _look_up(self, number: int, args: tuple[Any, ...]) -> bool:
         indices = args[1]
+        if indices in self._derived:
+            self.embeddings[number] = self._derived[indices]
+            return True
         for name, ids in self._ids.items():
             same = indices.data_ptr() == ids.data_ptr() and indices.numel() == ids.numel()
             if same or (indices.shape == ids.shape and torch.equal(indices, ids)):
                 self.embeddings[number] = name
                 return True
         return False
+
+    def _renumber(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Follow explained ids through arithmetic per token, as models do that look up hashes of them."""
+        output = func(*args, **kwargs)
+        name = self._derived.get(args[0]) or next(
+            (name for name, ids in self._ids.items() if args[0].data_ptr() == ids.data_ptr()), None
+        )
+        if name is not None and isinstance(output, Tensor) and output.shape == args[0].shape:
+            self._derived[output] = name
+        return output
 
     # -- modules ------------------------------------------------------------------------------------------------
 

@@ -262,7 +262,8 @@ def make_plan(
                 on_path[edge[0]] = True
                 linear_after[edge[0]] = max(linear_after[edge[0]], after)
 
-    attention = any(path and ops[i] in (Op.ATTENTION, Op.SOFTMAX) for i, path in enumerate(on_path))
+    # Where softmax results are coefficients no walk goes through them, so that liveness and not the path tells.
+    attention = any(any(reached[i]) and op in (Op.ATTENTION, Op.SOFTMAX) for i, op in enumerate(ops))
     convolved = any(path and ops[i] is Op.CONVOLUTION and linear_before[i] == 1 for i, path in enumerate(on_path))
     rules: list[RuleFunction | None] = [None] * count
     unknown: list[Unknown] = []

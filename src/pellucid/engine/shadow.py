@@ -38,9 +38,7 @@ class Shadow:
     def __init__(self, model: nn.Module, module: nn.Module, fingerprint: tuple[Any, ...]) -> None:
         self.module = module
         self.fingerprint = fingerprint
-        self.recurrent = any(isinstance(part, _RECURRENT) for part in model.modules()) or (
-            isinstance(model, torch.jit.ScriptModule) and _mentions_recurrence(model)
-        )
+        self.recurrent = any(isinstance(part, _RECURRENT) for part in model.modules()) or (_mentions_recurrence(model))
         self.scripted = any(isinstance(part, torch.jit.ScriptModule) for part in model.modules())
         self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._versions: dict[str, tuple[int, int]] = {}
@@ -239,8 +237,14 @@ def _copy_scripted(model: torch.jit.ScriptModule, dtype: torch.dtype | None, dev
     return module
 
 
-def _mentions_recurrence(model: torch.jit.ScriptModule) -> bool:
-    return any(name in str(model.inlined_graph) for name in ("aten::lstm", "aten::gru", "aten::rnn"))
+def _mentions_recurrence(model: nn.Module) -> bool:
+    """Whether scripted or exported code calls a recurrent layer without its module."""
+    if isinstance(model, torch.jit.ScriptModule):
+        called = str(model.inlined_graph)
+    else:
+        graphs = [part.graph for part in model.modules() if isinstance(part, torch.fx.GraphModule)]
+        called = " ".join(f"aten::{str(node.target).removeprefix('aten.')}" for graph in graphs for node in graph.nodes)
+    return any(f"aten::{name}" in called for name in ("lstm", "gru", "rnn"))
 
 
 def _refuse(model: nn.Module) -> None:

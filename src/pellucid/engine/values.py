@@ -27,6 +27,7 @@ SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
         "BaddbmmBackward0": {1: "batch1", 2: "batch2"},
         "MvBackward0": {0: "self", 1: "vec"},
         "LinearBackward0": {0: "input", 1: "weight"},
+        "GroupedMmBackward0": {0: "self", 1: "mat2"},
         "MulBackward0": {0: "self", 1: "other"},
         "DivBackward0": {1: "other"},
         "NativeBatchNormBackward0": {0: "input", 1: "weight"},

@@ -179,9 +179,8 @@ def _collect(trace: Trace, graph: Graph, plan: Plan, walked: Walked, *, gradient
 def _token_relevance(trace: Trace, graph: Graph, i: int, name: str, walked: Walked, *, gradient: bool) -> Tensor:
     """Relevance of every token: over its embedding's features, ``sum value * G`` (of a gradient, ``sum G``)."""
     ids = trace.prepared.ids[name]
-    weight = trace.observer.records[graph.sequence(i)].args[0]
-    assert isinstance(weight, Tensor)
-    value = torch.nn.functional.embedding(ids, weight.detach())
+    weight, indices = trace.observer.records[graph.sequence(i)].args[:2]
+    value = torch.nn.functional.embedding(indices, weight.detach()).reshape(*ids.shape, -1)
     total = torch.zeros(ids.shape, dtype=accumulation_dtype(value.dtype), device=ids.device)
     density, relevance = walked.densities.get(i), walked.relevances.get(i)
     if density is not None:

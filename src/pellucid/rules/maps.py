@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -216,6 +217,30 @@ class _Linear(_Matrix):
         return weight * scale.view(-1, 1)
 
 
+class _Grouped(_Matrix):
+    """One matrix per group of rows, as experts in a mixture are: rows ``offs[g - 1]`` to ``offs[g]`` meet ``w[g]``."""
+
+    def __init__(self, step: Step) -> None:
+        super().__init__(step, signal=0, weights=1, bias=None)
+        record = step.record
+        ends = None if record is None else record.kwargs.get("offs", record.args[2] if len(record.args) > 2 else None)
+        if not isinstance(ends, Tensor):
+            raise ModelError(f"{step.describe()} multiplies groups without offsets, which no rule is written for.")
+        self._ends = [0, *ends.tolist()]
+
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+        return self._by_group(x, weight)
+
+    def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        return self._by_group(s, weight.mT)
+
+    def _by_group(self, rows: Tensor, weight: Tensor) -> Tensor:
+        out = rows.new_zeros(rows.shape[0], weight.shape[-1])
+        for group, (start, end) in enumerate(pairwise(self._ends)):
+            out[start:end] = rows[start:end] @ weight[group]
+        return out
+
+
 def linear_map(step: Step) -> LinearMap:
     """The linear map at a node.
 
@@ -236,6 +261,8 @@ def linear_map(step: Step) -> LinearMap:
     }
     if name == "LinearBackward0":
         return _Linear(step, signal=0, weights=1, bias=2)
+    if name == "GroupedMmBackward0":
+        return _Grouped(step)
     if name not in operands:
         raise ModelError(f"{step.describe()} is not a linear map that is known.")
     a, b = operands[name]
