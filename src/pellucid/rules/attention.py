@@ -92,7 +92,7 @@ def fused_attention(step: Step, densities: Sequence[Tensor | None]) -> list[Tens
     for k, share in ((0, halves), (1, halves), (2, 0.5)):
         message = messages[k]
         if step.live[k] and message is not None:
-            scaled = message * share
+            scaled = message.mul_(share)
             out[k] = scaled
             walked_on = walked_on + inner(step.operand(k), scaled)
     step.book("softmax and mask", arrived - walked_on)

@@ -11,10 +11,15 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "by_sign"]
+__all__ = ["Rows", "by_sign", "rows_per_block"]
 
 _BLOCK = 1 << 16
 """Elements per block: a quarter MiB of float32, several of which fit in a core's second-level cache."""
+
+
+def rows_per_block(tensor: Tensor, width: int) -> int:
+    """How many rows of ``width`` elements make a block; all of them where there is no cache to keep them in."""
+    return max(1, _BLOCK // max(width, 1)) if tensor.device.type == "cpu" else max(1, tensor.numel())
 
 
 class Rows:
@@ -40,7 +45,7 @@ class Rows:
         )
         width = first.shape[-1] if dense or first.ndim < 3 else first.shape[2:].numel()
         self._tables = [tensor.view(-1, width) for tensor in tensors]
-        self._step = max(1, _BLOCK // max(width, 1))
+        self._step = rows_per_block(first, width)
         if bias is not None and not dense:
             self._bias = bias.expand(first.shape[:2] + (1,) * (first.ndim - 2)).reshape(-1, 1)
         self._per_row = bias is not None and not dense

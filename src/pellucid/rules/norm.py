@@ -6,6 +6,7 @@ statistics were taken over; what mean and bias brought is booked. Batch-norm in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from pellucid.engine.numerics import inner
 from pellucid.engine.step import Relevance, Step
+from pellucid.rules.blocks import rows_per_block
 
 __all__ = ["batch_norm", "batch_norm_affine", "group_norm", "layer_norm", "rms_norm"]
 
@@ -60,13 +62,19 @@ def layer_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
     assert density is not None
     assert record is not None
     _, normalized, weight, bias = record.args[:4]
-    dims = list(range(-len(normalized), 0))
     if isinstance(bias, Tensor):
         step.book("bias", inner(density.sum_to_size(tuple(bias.shape)), bias.detach()))
-    scaled = density * step.field("result2")
-    if isinstance(weight, Tensor):
-        scaled = scaled.mul_(weight.detach()) if scaled.dtype == weight.dtype else scaled * weight.detach()
-    return [scaled.sub_(scaled.mean(dims, keepdim=True)).to(density.dtype), None, None]
+    message = torch.empty_like(density, memory_format=torch.contiguous_format)
+    width = math.prod(normalized)
+    tables = [density.reshape(-1, width), step.field("result2").reshape(-1, 1), message.view(-1, width)]
+    scale = weight.detach().reshape(1, width) if isinstance(weight, Tensor) else None
+    rows = rows_per_block(density, width)
+    for arrived, deviation, out in zip(*(table.split(rows) for table in tables), strict=True):
+        scaled = arrived * deviation
+        if scale is not None:
+            scaled = scaled * scale if scaled.dtype != scale.dtype else scaled.mul_(scale)
+        out.copy_(scaled.sub_(scaled.mean(1, keepdim=True)))
+    return [message, None, None]
 
 
 def group_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
