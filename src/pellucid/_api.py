@@ -111,7 +111,7 @@ class _Request:
     def trace(self, x: Any, targets: Sequence[Target]) -> Trace:
         """One forward."""
         shadow = shadow_of(self.model, dtype=self.dtype, device=self.device)
-        available = dict(shadow.module.named_modules())
+        available = shadow.modules
         wanted = {*self.layers, *self.keep}
         for name in wanted:
             if name not in available:

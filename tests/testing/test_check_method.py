@@ -18,27 +18,8 @@ from tests.trace.models import MODELS, Made, dense, numbers, seeded
 pytestmark = pytest.mark.core
 
 
-# nn.LSTM adds its bias apart from the product when the batch has several samples, and rules that split the bias
-# by sign see two operations there instead of one.
-SPLIT_BIAS = [
-    ("recurrent", name) for name in ("excitation-bp", "deep-taylor", "epsilon-plus-flat", "epsilon-alpha2-beta1-flat")
-]
-
-
-@pytest.mark.parametrize(
-    ("name", "composite"),
-    [
-        pytest.param(
-            name,
-            composite,
-            marks=[pytest.mark.xfail(raises=AssertionError, strict=True, reason="the bias of a split dense layer")]
-            if (name, composite) in SPLIT_BIAS
-            else [],
-        )
-        for name in sorted(MODELS)
-        for composite in sorted(COMPOSITES)
-    ],
-)
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("composite", sorted(COMPOSITES))
 def test_every_composite_is_well_behaved(name: str, composite: str) -> None:
     build, shape = MODELS[name]
     x = numbers(*shape).clamp(-1, 1)

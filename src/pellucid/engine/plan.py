@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.autograd.graph import Node
 
 from pellucid.engine.graph import Edge, Graph
+from pellucid.engine.merging import foldable_norm, split_biases
 from pellucid.engine.observer import Observer, Record
 from pellucid.engine.ops import Kind, Op
 from pellucid.engine.regions import Region, find_region
 from pellucid.engine.registry import RuleFunction, overlaid, rule_for
-from pellucid.engine.values import SAVED
 
 __all__ = ["Layer", "Plan", "Unknown", "make_plan"]
 
@@ -81,6 +81,8 @@ class Plan:
     folded: dict[int, int]
     """Convolution -> the batch-norm that is folded into it."""
     fold_into: dict[int, int]
+    biases: dict[int, Tensor]
+    """Matrix product -> the bias that a node of its own adds to it."""
     unknown: list[Unknown]
     parameter_names: Mapping[int, str]
     root_live: bool
@@ -262,6 +264,7 @@ def make_plan(
                 on_path[edge[0]] = True
                 linear_after[edge[0]] = max(linear_after[edge[0]], after)
 
+    biases, absorbed = split_biases(graph, ops, live, observer, on_path)
     # Where softmax results are coefficients no walk goes through them, so that liveness and not the path tells.
     attention = any(any(reached[i]) and op in (Op.ATTENTION, Op.SOFTMAX) for i, op in enumerate(ops))
     convolved = any(path and ops[i] is Op.CONVOLUTION and linear_before[i] == 1 for i, path in enumerate(on_path))
@@ -292,16 +295,16 @@ def make_plan(
             attention=attention,
             convolved=convolved,
         )
-        rules[i] = overlaid(op) or choose(layer) or rule_for(op)
+        rules[i] = overlaid(op) or choose(layer) or rule_for(Op.RESHAPE if i in absorbed else op)
         if rules[i] is None:
             unknown.append(Unknown(graph.names[i], modules[i]))
         if op in (Op.CONVOLUTION, Op.LINEAR) and fold(layer) and i not in unfoldable:
-            norm = _foldable_norm(graph, ops, i, on_path)
+            norm = foldable_norm(graph, ops, i, on_path)
             if norm is not None:
                 folded[i], fold_into[norm] = norm, i
     return Plan(
         graph, observer, ops, rules, live, reached, targets, modules, on_path, dict(sources), regions,
-        folded, fold_into, unknown, parameter_names, all(depth[root] < inf for root in roots),
+        folded, fold_into, biases, unknown, parameter_names, all(depth[root] < inf for root in roots),
     )  # fmt: skip
 
 
@@ -329,14 +332,3 @@ def _plain_power(graph: Graph, i: int, observer: Observer) -> bool:
 def _spans_positions(graph: Graph, i: int) -> bool:
     weight = graph.edges[i][1]
     return weight[0] >= 0 and graph.shape(weight)[2:].numel() > 1
-
-
-def _foldable_norm(graph: Graph, ops: Sequence[Op | None], i: int, on_path: Sequence[bool]) -> int | None:
-    """The evaluation-mode batch-norm that alone consumes node ``i``."""
-    consumers = [(c, k) for c, k in graph.consumers[i] if on_path[c]]
-    if len(consumers) != 1 or consumers[0][1] != 0:
-        return None
-    norm = consumers[0][0]
-    if ops[norm] is not Op.BATCH_NORM or getattr(graph.nodes[norm], "_saved_training", True):
-        return None
-    return norm if graph.names[norm] in SAVED else None

@@ -40,6 +40,8 @@ class Shadow:
         self.fingerprint = fingerprint
         self.recurrent = any(isinstance(part, _RECURRENT) for part in model.modules()) or (_mentions_recurrence(model))
         self.scripted = any(isinstance(part, torch.jit.ScriptModule) for part in model.modules())
+        self.modules = dict(module.named_modules())
+        self.module_types = {name: type(part).__name__ for name, part in self.modules.items()}
         self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._versions: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, int] = {}

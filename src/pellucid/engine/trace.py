@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.inputs import Prepared
@@ -167,11 +166,6 @@ def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], k
         finally:
             shadow.tidy()  # what the forward kept would keep its whole graph
     return Trace(shadow, observer, prepared, raw, [])
-
-
-def module_types(module: nn.Module) -> Mapping[str, str]:
-    """Path of each module -> its class name."""
-    return {name: type(part).__name__ for name, part in module.named_modules()}
 
 
 def source_nodes(graph: Graph, trace: Trace) -> dict[int, str]:

@@ -14,7 +14,7 @@ from pellucid.engine.graph import Graph, build_graph
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.plan import Plan, Unknown, make_plan
-from pellucid.engine.trace import Start, Trace, module_types, source_nodes
+from pellucid.engine.trace import Start, Trace, source_nodes
 from pellucid.engine.walk import Mask, Tap, Walk, Walked
 from pellucid.errors import InputError, ModelError, UnknownOpError
 
@@ -71,7 +71,7 @@ def plan_for(graph: Graph, trace: Trace, composite: Composite, *, asked: frozens
         source_nodes(graph, trace),
         composite.rule,
         parameter_names=trace.shadow.parameter_names,
-        module_types=module_types(trace.shadow.module),
+        module_types=trace.shadow.module_types,
         softmax_gates=composite.softmax_gates,
         fold=composite.folds,
         unfoldable=asked,

@@ -39,6 +39,7 @@ class LinearMap(ABC):
         self._fold = None if self.norm is None else batch_norm_affine(self.norm)
         self.added: int | None = None
         self.added_factor = 1.0
+        self._is_split = False
 
     @cached_property
     def x(self) -> Tensor:
@@ -73,7 +74,7 @@ class LinearMap(ABC):
             return torch.addcmul(shift, before, scale)
         kept = self.step.output() if self.added is None else None
         if kept is not None:
-            return kept
+            return kept + self.bias if self._is_split and self.bias is not None else kept
         z = self.forward(self.x, self.weight)
         return z if self.bias is None else z + self.bias
 
@@ -180,6 +181,9 @@ class _Matrix(LinearMap):
                 self._bias = held.detach() if beta == 1 else held.detach() * beta
             elif isinstance(held, Live):
                 self.added, self.added_factor = bias, beta
+        split = step.walk.plan.biases.get(step.index)
+        if split is not None:
+            self._bias, self._is_split = split, True
 
     def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         z = x @ weight if self._left else weight @ x
