@@ -100,7 +100,10 @@ class _Request:
     ) -> None:
         self.names = model.class_names if isinstance(model, LoadedModel) else None
         self.model = check_model(model.module if isinstance(model, LoadedModel) else model)
-        self.composite = composite_named(composite)
+        prepared_by = model.preprocessing if isinstance(model, LoadedModel) else None
+        pairs = None if prepared_by is None else prepared_by.bounds
+        bounds = None if pairs is None else (tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
+        self.composite = composite_named(composite, bounds=bounds)
         self.layers = (layer,) if isinstance(layer, str) else tuple(layer or ())
         self.keep = dict(keep or {})
         self.inputs = inputs if inputs is None or isinstance(inputs, (str, int)) else tuple(inputs)

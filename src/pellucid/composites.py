@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -274,8 +274,18 @@ COMPOSITES: MappingProxyType[str, Callable[..., Composite]] = MappingProxyType(
 """Name -> function that builds the composite."""
 
 
-def composite_named(spec: str | Composite | Iterable[Any] | None) -> Composite:
+_BOUNDED = ("deep-taylor", "epsilon-gamma-box")
+"""Composites whose rule for the input needs to know its range."""
+
+
+def composite_named(
+    spec: str | Composite | None, *, bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+) -> Composite:
     """The composite that ``spec`` means: a name, a composite, or None for ``auto``.
+
+    Args:
+        spec: as above.
+        bounds: lowest and highest possible input per channel, where a model's preprocessing tells; else -1 and 1.
 
     Raises:
         InputError: no composite has that name, or it is something else.
@@ -285,6 +295,8 @@ def composite_named(spec: str | Composite | Iterable[Any] | None) -> Composite:
     if isinstance(spec, Composite):
         return spec
     if isinstance(spec, str) and spec in COMPOSITES:
+        if bounds is not None and spec in _BOUNDED:
+            return COMPOSITES[spec](*(torch.tensor(bound) for bound in bounds))
         return COMPOSITES[spec]()
     if isinstance(spec, str):
         raise InputError(f"No composite is called {spec!r}. Expected one of: {', '.join(COMPOSITES)}, or a Composite.")

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pellucid as pl
 from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, WSquare, Zero, ZPlus
 from tests.oracles import dense
 from tests.rules.helpers import explained
@@ -86,3 +87,19 @@ def test_not_folded_when_the_map_is_read_elsewhere(rule: str) -> None:
     at_z = density * scale[:, None, None] + 2 * density
     expected, _ = dense.explain(theirs, layer, x, at_z)
     torch.testing.assert_close(explained(Both(), x, twice, ours).relevance, expected, atol=1e-9, rtol=1e-9)
+
+
+def test_box_of_a_loaded_model_has_the_bounds_of_its_preprocessing() -> None:
+    from pellucid.models import LoadedModel, Preprocessing
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    preprocessing = Preprocessing(mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    loaded = LoadedModel(net.eval(), None, preprocessing, preprocessing.input_range, "test")
+    x = torch.rand(1, 3, 6, 6)
+    low, high = (torch.tensor([pair[k] for pair in preprocessing.bounds]) for k in (0, 1))
+    ours = pl.explain(loaded, x, target=0, composite="epsilon-gamma-box").relevance
+    by_hand = pl.explain(net, x, target=0, composite=pl.composites.epsilon_gamma_box(low, high)).relevance
+    default = pl.explain(net, x, target=0, composite="epsilon-gamma-box").relevance
+    assert torch.equal(ours, by_hand)
+    assert not torch.allclose(ours, default, rtol=1e-2)
