@@ -17,6 +17,7 @@ import csv
 import hashlib
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterable
@@ -68,6 +69,16 @@ def read(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def store(path: Path, row: dict[str, Any]) -> None:
+    """Put a row into the table in place of an older one; an interrupt leaves the table as it was or as it will be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_suffix(".new")
+    if path.exists():
+        shutil.copyfile(path, new)
+    machine.write(new, [row], keys=KEYS)
+    new.replace(path)
 
 
 @dataclass
@@ -204,7 +215,7 @@ class Sweep:
         row = {"set": task.set, "family": task.family, "model": task.model}
         row |= {"mode": job.mode, "dtype": job.dtype, "composite": job.composite}
         row = dict.fromkeys(COLUMNS, "") | row | columns | self.facts
-        machine.write(self.options.output, [row], keys=KEYS)
+        store(self.options.output, row)
         if trace and self.options.tracebacks:
             with self.options.tracebacks.open("a", encoding="utf-8") as file:
                 file.write(f"=== {task.set}:{task.model} {job.mode} {job.dtype} {job.composite}\n{trace}\n")

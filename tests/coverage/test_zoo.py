@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from benchmarks.coverage import read
 from benchmarks.coverage_summary import summary
 from benchmarks.zoo import SETS, all_rows, prepare
 from benchmarks.zoo.condition import condition
@@ -13,6 +17,7 @@ from benchmarks.zoo.measure import TOLERANCE, Job, measure, misses
 from benchmarks.zoo.scalars import Cell, ClassSum, Total, choose_scalar
 from torch import nn
 
+ROOT = Path(__file__).resolve().parents[2]
 ROWS = {row.key: row for row in all_rows()}
 ONE_OF_EACH = {
     "convolutional classifier": "torchvision:resnet18",
@@ -196,3 +201,43 @@ def test_summary_counts_and_lists_misses() -> None:
     assert "| rnn | epsilon | float64 | 2 | 2 | 1 | 0.50 | 1.50 |" in text
     assert "| all | epsilon | float64 | 2 | 1 | 1 | 2 |" in text
     assert "`rnn:LSTM` (epsilon biases float64): unaccounted 1e-3" in text
+
+
+@pytest.mark.slow
+def test_sweep_resumes_where_it_stopped(tmp_path: Path) -> None:
+    table = tmp_path / "coverage.csv"
+
+    def run(*more: str) -> str:
+        command = [sys.executable, "-m", "benchmarks.coverage", "--set", "rnn", "--match", "RNN", "--dtype", "float64"]
+        command += ["--composite", "epsilon", "--output", str(table), *more]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+        return done.stdout
+
+    assert "1 models, 1 rows" in run("--mode", "biases", "--limit", "1")
+    assert "2 models, 3 rows" in run()
+    assert len(read(table)) == 4
+    assert "0 models, 0 rows" in run()
+    assert "2 models, 4 rows" in run("--fresh")
+    assert len(read(table)) == 4
+    assert "| rnn | epsilon | float64 | 2 | 2 | 2 |" in run("--summary")
+
+
+@pytest.mark.slow
+def test_sweep_writes_down_a_model_that_takes_too_long(tmp_path: Path) -> None:
+    table = tmp_path / "coverage.csv"
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.coverage",
+        "--match",
+        "deepseek_vit",
+        "--dtype",
+        "float64",
+        "--mode",
+        "biases",
+    ]
+    command += ["--time-limit", "1", "--output", str(table)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=300)
+    rows = read(table)
+    assert [row["passed"] for row in rows] == ["False", "False"]
+    assert rows[0]["reason"] == "over the time limit of 1 s"
