@@ -104,7 +104,11 @@ class ViT(nn.Module):
 
 NETS: dict[str, Callable[[], nn.Module]] = {"cnn": cnn, "resnet": resnet, "vit": ViT}
 # Steps and highest learning rate of each cycle of training.
-CYCLES = {"cnn": ((900, 4e-3),), "resnet": ((900, 4e-3),), "vit": ((6000, 1.5e-3), (1200, 6e-4), (1500, 8e-4), (600, 4e-4))}
+CYCLES = {
+    "cnn": ((900, 4e-3),),
+    "resnet": ((900, 4e-3),),
+    "vit": ((6000, 1.5e-3), (1200, 6e-4), (1500, 8e-4), (600, 4e-4)),
+}
 
 
 def accuracy(model: nn.Module, *, tagged: float, n: int = 1000) -> float:
