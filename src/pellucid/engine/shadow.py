@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from operator import is_
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -42,7 +43,8 @@ class Shadow:
         self.scripted = any(isinstance(part, torch.jit.ScriptModule) for part in model.modules())
         self.modules = dict(module.named_modules())
         self.module_types = {name: type(part).__name__ for name, part in self.modules.items()}
-        self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._parameters = dict(module.named_parameters())
+        self.parameter_names = {id(parameter): name for name, parameter in self._parameters.items()}
         self._versions: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, int] = {}
         self._attributes = [
@@ -62,18 +64,18 @@ class Shadow:
     def tidy(self) -> None:
         """Undo what a forward assigned to attributes of modules: counters, kept activations with all their graph."""
         for part, attributes in self._attributes:
-            if len(vars(part)) != len(attributes) or _replaced(vars(part), attributes):
+            now = vars(part)
+            if len(now) != len(attributes) or not all(map(is_, now.values(), attributes.values())):
                 vars(part).clear()
                 vars(part).update(attributes)
 
     def _refresh_parameters(self, model: nn.Module) -> None:
         """Parameters share storage, but where they were moved or converted; each is checked when new or written."""
-        mine = dict(self.module.named_parameters())
         for name, theirs in model.named_parameters():
             version = _version(theirs)
             if self._seen.get(name) == version:
                 continue
-            own = mine.get(name)
+            own = self._parameters.get(name)
             if own is not None and name in self._seen and own.data_ptr() != theirs.data_ptr():
                 with torch.no_grad():
                     own.copy_(theirs)
@@ -103,10 +105,6 @@ class Shadow:
 def _version(tensor: Tensor) -> int:
     """How often ``tensor`` was written in place; tensors made in inference mode do not count."""
     return 0 if tensor.is_inference() else tensor._version
-
-
-def _replaced(now: dict[str, Any], then: dict[str, Any]) -> bool:
-    return any(now.get(key, now) is not value for key, value in then.items())
 
 
 def unwrap(model: nn.Module) -> nn.Module:
