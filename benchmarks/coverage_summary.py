@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 CLOSE = 1e-4
+SETS = ("torchvision", "timm", "transformers", "rnn", "torchscript", "export")
 Record = dict[str, str]
 
 
@@ -65,6 +66,7 @@ def _misses(rows: Sequence[Record]) -> str:
 def _groups(rows: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
     """Rows by set, composite and dtype, and all sets together at the end."""
     groups: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+    rows = sorted(rows, key=lambda row: (SETS.index(row["set"]), row["composite"], -int(row["dtype"][-2:])))
     for row in rows:
         groups[row["set"], row["composite"], row["dtype"]].append(row)
     for row in rows:
