@@ -132,7 +132,7 @@ TARGETS: list[tuple[Callable[[nn.Module], Any], Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wrap", "target", "text"), TARGETS, ids=[str(target) for _, target, _ in TARGETS])
+@pytest.mark.parametrize(("wrap", "target", "text"), TARGETS, ids=[text[:24] for _, _, text in TARGETS])
 def test_targets(wrap: Callable[[nn.Module], Any], target: Any, text: str) -> None:
     model = dense()
     with pytest.raises(TargetError, match=text) as caught:
