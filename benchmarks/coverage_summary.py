@@ -25,14 +25,14 @@ def summary(rows: Sequence[Record]) -> str:
 def _ledgers(rows: Sequence[Record]) -> str:
     groups = _groups([row for row in rows if row["mode"] == "biases"])
     lines = [
-        "| set | composite | dtype | rows | ran | passed | median share of inputs | time / (forward + gradient) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| set | composite | dtype | rows | ran | passed | median share of inputs |",
+        "|---|---|---|---|---|---|---|",
     ]
     for (name, composite, dtype), members in groups.items():
         ran = [row for row in members if row["ran"] == "True"]
         lines.append(
             f"| {name} | {composite} | {dtype} | {len(members)} | {len(ran)} | {_passed(members)} | "
-            f"{_median(ran, 'inputs_share')} | {_median(ran, 'gradient_ratio')} |"
+            f"{_median(ran, 'inputs_share')} |"
         )
     return "\n".join(lines) if groups else ""
 

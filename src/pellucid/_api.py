@@ -20,6 +20,7 @@ from pellucid.flightcheck import Check, check_trace
 from pellucid.methods.citations import citation
 from pellucid.methods.lrp import Explained, Keep, explain_trace
 from pellucid.models import LoadedModel
+from pellucid.rules.maps import InputNotSavedError
 from pellucid.targets import Target, resolve_targets
 
 __all__ = ["check", "explain"]
@@ -124,7 +125,11 @@ class _Request:
             wanted.update(target.layers())
         with seeded(self.seed, _device(shadow)) as drawn:
             trace = run_forward(
-                shadow, self.prepare(x, shadow), wanted=frozenset(wanted), keep_outputs=self.composite.needs_outputs()
+                shadow,
+                self.prepare(x, shadow),
+                wanted=frozenset(wanted),
+                keep_outputs=self.composite.needs_outputs(),
+                keep_inputs=self.composite.needs_inputs() or self.composite.name in shadow.needs_inputs,
             )
             if drawn():
                 trace.notes.append(self._random_note())
@@ -154,6 +159,13 @@ class _Request:
         batch = samples(x, self.inputs)
         resolved = [resolve_targets(spec, batch, class_names=self.names) for spec in specs]
         trace = self.trace(x, resolved)
+        try:
+            return self._walks(trace, resolved, batch)
+        except InputNotSavedError:
+            trace.shadow.needs_inputs.add(self.composite.name)
+            return self._walks(self.trace(x, resolved), resolved, batch)
+
+    def _walks(self, trace: Trace, resolved: Sequence[Target], batch: int) -> list[Explanation]:
         results = []
         for target in resolved:
             start = trace.start(target)

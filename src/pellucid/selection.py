@@ -29,7 +29,7 @@ class Selection:
 
     def __call__(self, layer: Layer) -> bool:
         """Whether ``layer`` is meant."""
-        if self.op is not None and not self._op_fits(layer.op):
+        if self.op is not None and not self.op_fits(layer.op):
             return False
         if self.type is not None and not fnmatchcase(layer.module_type, self.type):
             return False
@@ -44,7 +44,8 @@ class Selection:
         )
         return all(want is None or want == has for want, has in wanted)
 
-    def _op_fits(self, op: Op) -> bool:
+    def op_fits(self, op: Op) -> bool:
+        """Whether the operation is among those selected."""
         assert self.op is not None
         layer = "layer" in self.op and op in (Op.LINEAR, Op.CONVOLUTION)
         return layer or op.label in self.op or op.kind.value in self.op

@@ -198,7 +198,7 @@ def test_summary_counts_and_lists_misses() -> None:
         base | {"mode": "zeroed", "model": "LSTM", "conservation_error": "0.5"},
     ]
     text = summary(rows)
-    assert "| rnn | epsilon | float64 | 2 | 2 | 1 | 0.50 | 1.50 |" in text
+    assert "| rnn | epsilon | float64 | 2 | 2 | 1 | 0.50 |" in text
     assert "| all | epsilon | float64 | 2 | 1 | 1 | 2 |" in text
     assert "`rnn:LSTM` (epsilon biases float64): unaccounted 1e-3" in text
 

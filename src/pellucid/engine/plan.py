@@ -275,6 +275,8 @@ def make_plan(
     for i in range(count):
         if not on_path[i] or i in sources:
             continue
+        if i in absorbed:  # the addition of a bias that its layer has taken
+            ops[i] = Op.COPY
         op = ops[i]
         modules[i] = _place(observer.records.get(numbers[i]), op, modules[i], parameter_names)
         if i in regions:
@@ -295,7 +297,7 @@ def make_plan(
             attention=attention,
             convolved=convolved,
         )
-        rules[i] = overlaid(op) or choose(layer) or rule_for(Op.RESHAPE if i in absorbed else op)
+        rules[i] = overlaid(op) or choose(layer) or rule_for(op)
         if rules[i] is None:
             unknown.append(Unknown(graph.names[i], modules[i]))
         if op in (Op.CONVOLUTION, Op.LINEAR) and fold(layer) and i not in unfoldable:

@@ -45,6 +45,9 @@ class Shadow:
         self.module_types = {name: type(part).__name__ for name, part in self.modules.items()}
         self._parameters = dict(module.named_parameters())
         self.parameter_names = {id(parameter): name for name, parameter in self._parameters.items()}
+        self._dense = _dense_weights(module)
+        self.needs_inputs: set[str] = set()
+        """Composites that turned out to need the inputs of this model's dense layers."""
         self._versions: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, int] = {}
         self._attributes = [
@@ -68,6 +71,14 @@ class Shadow:
             if len(now) != len(attributes) or not all(map(is_, now.values(), attributes.values())):
                 vars(part).clear()
                 vars(part).update(attributes)
+
+    def save_dense_inputs(self, wanted: bool) -> None:
+        """Whether the next forward saves the inputs of dense layers: PyTorch does where their weights need gradients.
+
+        On a transformer these are a third of all that is saved, and rules that share by the output alone never look.
+        """
+        for weight in self._dense:
+            weight.requires_grad_(wanted)
 
     def _refresh_parameters(self, model: nn.Module) -> None:
         """Parameters share storage, but where they were moved or converted; each is checked when new or written."""
@@ -100,6 +111,16 @@ class Shadow:
                 with torch.no_grad():
                     own.copy_(theirs)
                 self._versions[name] = (_version(theirs), own._version)
+
+
+def _dense_weights(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of plain dense layers, none where values are overwritten in place or looked up as embeddings too."""
+    parts = list(module.modules())
+    if any(getattr(part, "inplace", False) for part in parts):
+        return []
+    looked_up = {id(part.weight) for part in parts if isinstance(part, nn.Embedding)}
+    weights = [part._parameters.get("weight") for part in parts if type(part) is nn.Linear]
+    return [weight for weight in weights if weight is not None and id(weight) not in looked_up]
 
 
 def _version(tensor: Tensor) -> int:

@@ -135,7 +135,9 @@ class Trace:
         return found[-1].tensor
 
 
-def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], keep_outputs: bool) -> Trace:
+def run_forward(
+    shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], keep_outputs: bool, keep_inputs: bool
+) -> Trace:
     """Run the shadow on the prepared input.
 
     Args:
@@ -143,6 +145,7 @@ def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], k
         prepared: leaves and arguments.
         wanted: modules whose outputs are asked for.
         keep_outputs: rules will ask for the outputs of dense layers.
+        keep_inputs: rules will ask for their inputs.
 
     Raises:
         InputError: the model's forward raised; the cause is chained.
@@ -150,6 +153,7 @@ def run_forward(shadow: Shadow, prepared: Prepared, *, wanted: frozenset[str], k
     observer = Observer(prepared.leaves, prepared.ids, keep_outputs=keep_outputs)
     observer.wanted = wanted
     module = shadow.module
+    shadow.save_dense_inputs(keep_inputs)
     with torch.enable_grad(), forward_conditions(shadow), observing(observer):
         positional, named = prepared.arguments()
         try:

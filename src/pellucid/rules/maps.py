@@ -18,13 +18,25 @@ from torch import Tensor
 from pellucid.engine.numerics import reduce_to
 from pellucid.engine.observer import Live
 from pellucid.engine.step import Step
-from pellucid.engine.values import saved
+from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
 from pellucid.rules.norm import batch_norm_affine
 
-__all__ = ["LinearMap", "linear_map"]
+__all__ = ["InputNotSavedError", "LinearMap", "linear_map"]
 
 aten = torch.ops.aten
+
+
+class InputNotSavedError(Exception):
+    """A rule asks for the input of a dense layer in a forward that was run without saving it; run it again with."""
+
+
+def saved_input_is_gone(step: Step, k: int) -> bool:
+    """Whether operand ``k`` of a dense layer was not saved because its weight needed no gradient."""
+    weight = step.walk.graph.edges[step.index]
+    field = SAVED.get(step.walk.graph.names[step.index], {}).get(k)
+    alone = sum(edge[0] >= 0 for edge in weight) == sum(step.live)
+    return field is not None and alone and saved(step.node, field) is None
 
 
 class LinearMap(ABC):
@@ -75,6 +87,8 @@ class LinearMap(ABC):
         kept = self.step.output() if self.added is None else None
         if kept is not None:
             return kept + self.bias if self._is_split and self.bias is not None else kept
+        if saved_input_is_gone(self.step, self.signal):
+            raise InputNotSavedError(self.step.describe())
         z = self.forward(self.x, self.weight)
         return z if self.bias is None else z + self.bias
 

@@ -91,7 +91,9 @@ def _walk(module: nn.Module, x: Any, composite: Composite, checker: _Checker, *,
     shadow = shadow_of(module, dtype=torch.float64)
     prepared = prepare(x, inputs=None, dtype=torch.float64, device=None, like=None)
     with torch.random.fork_rng(devices=[]):
-        trace = run_forward(shadow, prepared, wanted=frozenset(), keep_outputs=composite.needs_outputs())
+        trace = run_forward(
+            shadow, prepared, wanted=frozenset(), keep_outputs=composite.needs_outputs(), keep_inputs=True
+        )
     output, _ = main_output(trace.raw)
     if output.grad_fn is None:
         raise InputError(f"The output of {type(module).__name__} does not depend on the input: no graph was recorded.")
