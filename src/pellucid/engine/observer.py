@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,7 +21,9 @@ from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["Live", "Observer", "Record", "observing", "watch_modules"]
+from pellucid.engine.record import Live, ModuleOutput, Record, leaves
+
+__all__ = ["Observer", "observing", "watch_modules"]
 
 aten = torch.ops.aten
 
@@ -42,99 +44,6 @@ _UNSAFE_SPLITS = frozenset((aten.unsafe_split, aten.unsafe_split_with_sizes, ate
 _OUTPUT_GATES = frozenset((aten._softmax, aten._log_softmax, aten.sigmoid))
 _RENUMBERING = frozenset((aten.mul, aten.add, aten.sub, aten.remainder, aten.fmod, aten.bitwise_xor, aten.bitwise_and))
 _EMBEDDINGS = frozenset((aten.embedding, aten._embedding_bag))
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """Stands for an operand that the graph reaches from an explained input; ``position`` counts them from 0."""
-
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleOutput:
-    """What a module returned: the node that made it, which of its outputs, its value then, and the tensor itself."""
-
-    node: Node
-    output: int
-    value: Tensor
-    tensor: Tensor
-
-
-@dataclass(slots=True)
-class Record:
-    """One operation as it ran: ``args`` with every live operand replaced by :class:`Live`."""
-
-    func: torch._ops.OpOverload[Any, Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    inputs: tuple[Tensor, ...] = ()
-    """Values of the live operands, kept for functions whose node does not save them."""
-    output: Tensor | None = None
-    version: int = 0
-    base: Tensor | None = None
-    """The value, before the operation, of a dead tensor that was written in place."""
-    view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
-    """Size, stride and offset of the view that was written in place, within its base."""
-
-    def first(self, *live: Tensor) -> Tensor:
-        """The first result of :meth:`call`."""
-        result = self.call(*live)
-        value: Tensor = result[0] if isinstance(result, (tuple, list)) else result
-        return value
-
-    def call(self, *live: Tensor) -> Any:
-        """Run the operation again with ``live`` in the place of the live operands, never in place on a kept value."""
-        args = _fill(self.args, live)
-        if self.base is not None and self.view is None:
-            args = (self.base.clone(), *args[1:])
-        elif self.func._schema.is_mutable:
-            args = (args[0].clone(), *args[1:])
-        return self.func(*args, **_fill(self.kwargs, live))
-
-    def call_on_base(self, base: Tensor, *live: Tensor) -> Tensor:
-        """Run an operation that wrote through a view again on ``base``, which is changed and returned."""
-        assert self.view is not None
-        size, stride, offset = self.view
-        target = base.as_strided(size, stride, offset)
-        self.func(target, *_fill(self.args[1:], live), **_fill(self.kwargs, live))
-        return base
-
-    def without_dead(self) -> Record:
-        """The same operation with zeros for every dead operand."""
-        return replace(self, args=_zeroed(self.args), kwargs=_zeroed(self.kwargs), base=None)
-
-    def dead_tensors(self) -> list[Tensor]:
-        """The floating operands that no explained input reaches."""
-        return [leaf for leaf in _leaves((self.args, tuple(self.kwargs.values()))) if isinstance(leaf, Tensor)]
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
-def _zeroed(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return torch.zeros_like(value)
-    if isinstance(value, (list, tuple)):
-        return type(value)(_zeroed(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _zeroed(item) for key, item in value.items()}
-    return value
-
-
-def _fill(value: Any, live: Sequence[Tensor]) -> Any:
-    if isinstance(value, Live):
-        return live[value.position]
-    if isinstance(value, (list, tuple)):
-        return type(value)(_fill(item, live) for item in value)
-    if isinstance(value, dict):
-        return {key: _fill(item, live) for key, item in value.items()}
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +172,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Run an operation on values without a gradient; what it makes of one that was cut off is cut off as well."""
         output = func(*args, **kwargs)
         if len(self._cut) and isinstance(output, Tensor) and output.is_floating_point():
-            tensors = (leaf for leaf in _leaves(args) if isinstance(leaf, Tensor))
+            tensors = (leaf for leaf in leaves(args) if isinstance(leaf, Tensor))
             place = next((self._cut[tensor] for tensor in tensors if tensor in self._cut), None)
             if place is not None and not func._overloadpacket.__name__.endswith("_like"):
                 self._cut[output] = place
@@ -273,11 +182,11 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Follow values that lose their gradient, so that the part they carry is named and not just missing."""
         cut = any(
             isinstance(leaf, Tensor) and (leaf in self._cut or (leaf.requires_grad and self._is_live(leaf)))
-            for leaf in _leaves(args)
+            for leaf in leaves(args)
         )
         output = func(*args, **kwargs)
         if cut:
-            for leaf in _leaves(output):
+            for leaf in leaves(output):
                 if isinstance(leaf, Tensor) and leaf.is_floating_point():
                     self._cut[leaf] = self._stack[-1][0] if self._stack else ""
         return output
@@ -348,7 +257,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 break
         if name in self.wanted:
             tensor = next(
-                (leaf for leaf in _leaves(output) if isinstance(leaf, Tensor) and leaf.grad_fn is not None), None
+                (leaf for leaf in leaves(output) if isinstance(leaf, Tensor) and leaf.grad_fn is not None), None
             )
             if tensor is not None:
                 with torch.no_grad():
@@ -367,7 +276,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _requires_grad(args: Sequence[Any]) -> bool:
-    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in _leaves(args))
+    return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves(args))
 
 
 _active = threading.local()

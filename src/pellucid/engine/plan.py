@@ -14,8 +14,9 @@ from torch.autograd.graph import Node
 
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.merging import foldable_norm, split_biases
-from pellucid.engine.observer import Observer, Record
+from pellucid.engine.observer import Observer
 from pellucid.engine.ops import Kind, Op
+from pellucid.engine.record import Record
 from pellucid.engine.regions import Region, find_region
 from pellucid.engine.registry import RuleFunction, overlaid, rule_for
 

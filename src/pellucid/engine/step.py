@@ -12,8 +12,8 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import Node
 
 from pellucid.engine.numerics import inner, reduce_to
-from pellucid.engine.observer import Record
 from pellucid.engine.ops import Op
+from pellucid.engine.record import Record
 from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.numerics import reduce_to
-from pellucid.engine.observer import Live
+from pellucid.engine.record import Live
 from pellucid.engine.step import Step
 from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
