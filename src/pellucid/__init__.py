@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pellucid import composites as composites
     from pellucid import errors as errors
+    from pellucid import methods as methods
     from pellucid import rules as rules
     from pellucid import targets as targets
     from pellucid import testing as testing
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from pellucid.engine.ledger import Ledger as Ledger
     from pellucid.errors import FileError as FileError
     from pellucid.errors import InputError as InputError
+    from pellucid.errors import Interrupted as Interrupted
     from pellucid.errors import MissingDependencyError as MissingDependencyError
     from pellucid.errors import ModelError as ModelError
     from pellucid.errors import PellucidError as PellucidError
@@ -52,6 +54,7 @@ __all__ = [
     "Explanation",
     "FileError",
     "InputError",
+    "Interrupted",
     "Ledger",
     "LoadedModel",
     "MissingDependencyError",
@@ -68,6 +71,7 @@ __all__ = [
     "explain",
     "load",
     "load_model",
+    "methods",
     "read_input",
     "rules",
     "select",
@@ -82,6 +86,7 @@ _HOMES = {
     "Explanation": "explanation",
     "FileError": "errors",
     "InputError": "errors",
+    "Interrupted": "errors",
     "Ledger": "engine.ledger",
     "LoadedModel": "models",
     "MissingDependencyError": "errors",
@@ -98,7 +103,7 @@ _HOMES = {
     "read_input": "data",
     "select": "selection",
 }
-_MODULES = frozenset({"composites", "errors", "rules", "targets", "testing"})
+_MODULES = frozenset({"composites", "errors", "methods", "rules", "targets", "testing"})
 
 
 def __getattr__(name: str) -> object:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pellucid.composites import Composite, composite_named
+from pellucid.arguments import parse_bytes, parse_device, parse_dtype
+from pellucid.composites import Composite
 from pellucid.engine.inputs import Prepared, check_model, prepare, samples
-from pellucid.engine.ledger import Ledger
-from pellucid.engine.shadow import Shadow, shadow_of
-from pellucid.engine.together import seeded
-from pellucid.engine.trace import Trace, run_forward
-from pellucid.errors import InputError, ModelError
+from pellucid.engine.ledger import Entry, Ledger
+from pellucid.engine.shadow import shadow_of
+from pellucid.errors import InputError, Interrupted
 from pellucid.explanation import Explanation
 from pellucid.flightcheck import Check, check_trace
-from pellucid.methods.citations import citation
-from pellucid.methods.lrp import Explained, Keep, explain_trace
+from pellucid.methods.base import Attribution, Keep, Method
+from pellucid.methods.call import Call
+from pellucid.methods.catalogue import method_named
+from pellucid.methods.relevance import LRP
 from pellucid.models import LoadedModel
-from pellucid.rules.maps import InputNotSavedError
-from pellucid.targets import Target, resolve_targets
+from pellucid.progress import Progress, Report
+from pellucid.targets import resolve_targets
 
 __all__ = ["check", "explain"]
 
@@ -31,7 +33,7 @@ def explain(
     x: Any,
     *,
     target: Any = None,
-    method: str = "lrp",
+    method: str | Method = "lrp",
     composite: str | Composite | None = None,
     layer: str | Sequence[str] | None = None,
     keep: Keep | None = None,
@@ -41,28 +43,29 @@ def explain(
     device: torch.device | str | None = None,
     memory: int | str | None = None,
     seed: int = 0,
+    progress: Report | None = None,
 ) -> Any:
     """Explain a decision: how much each input feature contributed to one scalar of the output.
 
-    The model runs once, as a copy that shares its weights: the model, its flags and its gradients are never touched.
+    The model runs as a copy that shares its weights: the model, its flags and its gradients are never touched.
     Forward hooks are part of what a model computes, so they run, on the copy's modules; hooks for gradients do not.
 
     Args:
         model: any module in evaluation mode, or a LoadedModel.
         x: tensor (N, ...), or a tuple or dict of tensors; integer tensors are token ids.
         target: what is explained (see ``pellucid.targets``), one for all samples or a list with one per sample; None:
-            on a
-            classifier the top class against the rest, on a one-output model the output.
-        method: "lrp".
-        composite: the rules, by name or as a Composite; None: ``auto``.
-        layer: modules at which relevance is read too.
-        keep: module -> units; the walk goes on only through these (Achtibat 2023).
+            on a classifier the top class against the rest, on a one-output model the output.
+        method: how, by name (``pellucid methods`` lists them), or as a Method with settings of your own.
+        composite: the rules of relevance propagation, by name or as a Composite; None: ``auto``.
+        layer: modules at which relevance is read too; for class activation maps, the layers of the maps.
+        keep: module -> units; relevance goes on only through these (Achtibat 2023). Relevance propagation only.
         inputs: which inputs are explained; None: all floating ones but masks, and token ids.
-        targets: several targets of every sample, from one forward; then a list of explanations is returned.
+        targets: several targets of every sample; then a list of explanations is returned.
         dtype: compute in this floating dtype ("float64").
         device: compute there.
-        memory: budget in bytes, or text such as "2GB"; the batch is split to fit.
-        seed: seeds the random numbers of a forward that draws any; the caller's random state stays.
+        memory: budget in bytes, or text such as "2GB"; work is split to fit, with the same result.
+        seed: seeds all random numbers, of the method and of the forward; the caller's random state stays.
+        progress: called as ``progress(done, total, seconds_left)`` during long work.
 
     Returns:
         Explanation, or a list of them where ``targets`` was given.
@@ -70,156 +73,129 @@ def explain(
     Raises:
         InputError: something given cannot be used. TargetError: the target cannot.
         ModelError: the model cannot be explained as it is. UnknownOpError: an operation has no rule.
+        Interrupted: Ctrl-C during work that had an estimate already; it is in ``.partial``.
     """
-    if method != "lrp":
-        raise InputError(f"No method is called {method!r}. Expected: 'lrp'.")
+    chosen = _method(method, composite, keep)
     if target is not None and targets is not None:
         raise InputError("Give target= (one explanation) or targets= (a list of them), not both.")
-    request = _Request(model, composite, layer, keep, inputs, dtype, device, seed)
+    request = _Request(model, layer, keep, inputs, dtype, device, memory, seed, Progress(progress))
     specs = [target] if targets is None else list(targets)
     if not specs:
         raise InputError("targets= is empty: expected at least one target.")
     with torch.inference_mode(False):  # in inference mode no graph is recorded, whatever enable_grad says
-        size = None if memory is None else request.affordable(x, parse_bytes(memory))
-        results = request.run(x, specs) if size is None else request.run_split(x, specs, size)
+        results = request.run(chosen, x, specs)
     return results if targets is not None else results[0]
 
 
+def _method(method: str | Method, composite: str | Composite | None, keep: Keep | None) -> Method:
+    found = method_named(method)
+    if composite is not None:
+        if type(found) is not LRP:
+            raise InputError(
+                f"composite= is for method='lrp'; the method {found.name!r} has its own rules. Leave one of them out."
+            )
+        found = replace(found, composite=composite)
+    if keep and not isinstance(found, LRP):
+        raise InputError(f"keep= is for relevance propagation (method='lrp'), not for {found.name!r}. Leave it out.")
+    return found
+
+
 class _Request:
-    """Everything of a call but the input and the targets."""
+    """Everything of a call but the method, the input and the targets."""
 
     def __init__(
         self,
         model: nn.Module | LoadedModel,
-        composite: str | Composite | None,
-        layer: str | Sequence[str] | None,
-        keep: Keep | None,
-        inputs: str | int | Iterable[str | int] | None,
-        dtype: torch.dtype | str | None,
-        device: torch.device | str | None,
-        seed: int,
+        layer: str | Sequence[str] | None = None,
+        keep: Keep | None = None,
+        inputs: str | int | Iterable[str | int] | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        memory: int | str | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
     ) -> None:
         self.names = model.class_names if isinstance(model, LoadedModel) else None
         self.model = check_model(model.module if isinstance(model, LoadedModel) else model)
         prepared_by = model.preprocessing if isinstance(model, LoadedModel) else None
         pairs = None if prepared_by is None else prepared_by.bounds
-        bounds = None if pairs is None else (tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
-        self.composite = composite_named(composite, bounds=bounds)
+        self.bounds = None if pairs is None else (tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
         self.layers = (layer,) if isinstance(layer, str) else tuple(layer or ())
         self.keep = dict(keep or {})
         self.inputs = inputs if inputs is None or isinstance(inputs, (str, int)) else tuple(inputs)
         self.dtype = parse_dtype(dtype)
         self.device = parse_device(device)
+        self.memory = None if memory is None else parse_bytes(memory)
         self.seed = seed
+        self.progress = progress
 
-    def trace(self, x: Any, targets: Sequence[Target]) -> Trace:
-        """One forward."""
+    def call(self, x: Any) -> Call:
+        """What methods work with."""
         shadow = shadow_of(self.model, dtype=self.dtype, device=self.device)
-        available = shadow.modules
-        wanted = {*self.layers, *self.keep}
-        for name in wanted:
-            if name not in available:
-                raise InputError(_unknown_layer(name, available))
-        for target in targets:
-            target.check_layers(available)
-            wanted.update(target.layers())
-        with seeded(self.seed, _device(shadow)) as drawn:
-            trace = run_forward(
-                shadow,
-                self.prepare(x, shadow),
-                wanted=frozenset(wanted),
-                keep_outputs=self.composite.needs_outputs(),
-                keep_inputs=self.composite.needs_inputs() or self.composite.name in shadow.needs_inputs,
-            )
-            if drawn():
-                trace.notes.append(self._random_note())
-        return trace
-
-    def _random_note(self) -> str:
-        """What to say of a forward that drew random numbers.
-
-        Raises:
-            ModelError: the model is in training mode, so that this is dropout or its like.
-        """
-        training = next((name for name, part in self.model.named_modules() if part.training), None)
-        if training is not None:
-            raise ModelError(
-                f"The module {training or '(the model itself)'!r} is in training mode and the forward draws random "
-                f"numbers (dropout or its like), so there is no one decision to explain. Call model.eval() first."
-            )
-        return f"The model's forward draws random numbers; they start from seed={self.seed}."
-
-    def prepare(self, x: Any, shadow: Shadow) -> Prepared:
-        """The input, checked."""
         like = next((p for p in shadow.module.parameters() if p.is_floating_point()), None)
-        return prepare(x, inputs=self.inputs, dtype=self.dtype, device=self.device, like=like)
-
-    def run(self, x: Any, specs: Sequence[Any]) -> list[Explanation]:
-        """Explain the whole batch, all targets from one forward."""
-        batch = samples(x, self.inputs)
-        resolved = [resolve_targets(spec, batch, class_names=self.names) for spec in specs]
-        trace = self.trace(x, resolved)
-        try:
-            return self._walks(trace, resolved, batch)
-        except InputNotSavedError:
-            trace.shadow.needs_inputs.add(self.composite.name)
-            return self._walks(self.trace(x, resolved), resolved, batch)
-
-    def _walks(self, trace: Trace, resolved: Sequence[Target], batch: int) -> list[Explanation]:
-        results = []
-        for target in resolved:
-            start = trace.start(target)
-            explained = explain_trace(trace, start, self.composite, layers=self.layers, keep=self.keep)
-            labels = tuple(start.target.describe(self.names, i) for i in range(batch))
-            results.append(self._explanation(trace, explained, start.scalar, labels))
-        return results
-
-    def _explanation(self, trace: Trace, explained: Explained, output: Tensor, labels: tuple[str, ...]) -> Explanation:
-        settings: dict[str, object] = {"composite": self.composite.name, "rules": dict(self.composite.table())}
-        if self.keep:
-            settings["keep"] = {
-                name: [units] if isinstance(units, int) else list(units) for name, units in self.keep.items()
-            }
-        if not self.composite.conserving:
-            settings["unit"] = "gradient"
-        return Explanation(
-            relevance=_structured(trace.prepared, explained.relevance),
-            output=output,
-            target=labels,
-            method="lrp",
-            settings=settings,
-            citation=citation(self.composite.name),
-            warnings=tuple(dict.fromkeys([*trace.notes, *_cut_notes(trace), *self.composite.notes])),
-            input=trace.prepared.original,
-            ledger=explained.ledger,
-            layers=explained.layers,
+        return Call(
+            shadow,
+            prepare(x, inputs=self.inputs, dtype=self.dtype, device=self.device, like=like),
+            layers=self.layers,
+            keep=self.keep,
+            bounds=self.bounds,
+            seed=self.seed,
+            memory=self.memory,
+            progress=self.progress,
         )
 
-    def affordable(self, x: Any, budget: int) -> int:
-        """How many samples fit in ``budget`` bytes, from what one sample's forward makes."""
-        one = _rows(x, 0, 1)
-        trace = self.trace(one, [])
-        # The forward's tensors, and as many densities at worst.
-        needed = 2 * trace.observer.bytes
-        if needed > budget:
-            raise InputError(
-                f"memory={budget} bytes: one sample alone needs about {needed} bytes for this model. Raise the "
-                "budget, or make "
-                f"the input smaller."
-            )
-        return max(1, budget // max(needed, 1))
-
-    def run_split(self, x: Any, specs: Sequence[Any], size: int) -> list[Explanation]:
-        """The same in parts of ``size`` samples, put together again."""
+    def run(self, method: Method, x: Any, specs: Sequence[Any]) -> list[Explanation]:
+        """Explain; a method that records the whole forward gets the batch in parts that fit the memory."""
+        if self.memory is None or not method.walks:
+            return self.explain(method, x, specs)
         total = samples(x, self.inputs)
+        size = self.call(x).affordable()
         if size >= total:
-            return self.run(x, specs)
+            return self.explain(method, x, specs)
         parts: list[list[Explanation]] = []
         for begin in range(0, total, size):
             end = min(begin + size, total)
             here = [spec[begin:end] if isinstance(spec, (list, tuple)) else spec for spec in specs]
-            parts.append(self.run(_rows(x, begin, end), here))
+            parts.append(self.explain(method, _rows(x, begin, end), here))
         return [_joined([part[k] for part in parts], x) for k in range(len(specs))]
+
+    def explain(self, method: Method, x: Any, specs: Sequence[Any]) -> list[Explanation]:
+        """Explain the whole batch."""
+        batch = samples(x, self.inputs)
+        resolved = [resolve_targets(spec, batch, class_names=self.names) for spec in specs]
+        call = self.call(x)
+        try:
+            found = method.attribute_all(call, resolved)
+        except KeyboardInterrupt as stop:
+            if call.partial is None:
+                raise
+            partial = self.explanation(method, call.prepared, call.partial(), interrupted=True)
+            raise Interrupted("Interrupted; the estimate so far is in .partial.", partial) from stop
+        return [self.explanation(method, call.prepared, one) for one in found]
+
+    def explanation(
+        self, method: Method, prepared: Prepared, found: Attribution, *, interrupted: bool = False
+    ) -> Explanation:
+        """What is handed to the caller."""
+        settings = {**method.settings(), **found.settings}
+        if method.unit:
+            settings["unit"] = method.unit
+        if interrupted:
+            settings["partial"] = True
+        early = ("Interrupted: this is the estimate so far, not the final one.",) if interrupted else ()
+        return Explanation(
+            relevance=_structured(prepared, found.relevance),
+            output=found.output,
+            target=tuple(found.target.describe(self.names, i) for i in range(prepared.batch)),
+            method=method.name,
+            settings=settings,
+            citation=method.citation,
+            warnings=tuple(dict.fromkeys((*early, *found.notes))),
+            input=prepared.original,
+            ledger=found.ledger,
+            layers=found.layers,
+            details=found.details,
+        )
 
 
 def check(
@@ -239,65 +215,16 @@ def check(
     Raises:
         InputError, ModelError: as :func:`explain`, but never for unknown operations, which are listed.
     """
-    request = _Request(model, composite, None, None, None, None, None, 0)
+    request = _Request(model)
     batch = samples(x, None)
     resolved = resolve_targets(target, batch, class_names=request.names)
     with torch.inference_mode(False):
-        trace = request.trace(x, [resolved])
+        call = request.call(x)
+        rules = LRP(composite).chosen(call)
+        trace = call.trace(rules, [resolved])
         start = trace.start(resolved)
         labels = [start.target.describe(request.names, i) for i in range(batch)]
-        return check_trace(trace, start, request.composite, labels)
-
-
-def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    """A floating dtype from itself or its name.
-
-    Raises:
-        InputError: not a floating dtype.
-    """
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype is None:
-        return None
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise InputError(
-            f"Expected dtype as a floating torch.dtype or its name ('float32', 'float64', 'bfloat16'), got {dtype!r}."
-        )
-    return found
-
-
-def parse_device(device: torch.device | str | None) -> torch.device | None:
-    """A device from itself or its name.
-
-    Raises:
-        InputError: no such device.
-    """
-    if device is None:
-        return None
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(
-            f"The device {device!r} cannot be used here ({str(error).splitlines()[0]}). Try device='cpu'."
-        ) from error
-    return found
-
-
-def parse_bytes(memory: int | str) -> int:
-    """Bytes from a number or text such as "2GB" or "512 MiB".
-
-    Raises:
-        InputError: no such amount.
-    """
-    text = str(memory).strip().lower().replace(" ", "")
-    units = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9, "b": 1, "": 1}
-    for unit, factor in units.items():
-        number = text.removesuffix(unit)
-        if text.endswith(unit) and number.replace(".", "", 1).isdigit() and float(number) > 0:
-            return int(float(number) * factor)
-    raise InputError(
-        f"Expected memory as a positive number of bytes or text such as '2GB' or '512MiB', got {memory!r}."
-    )
+        return check_trace(trace, start, rules, labels)
 
 
 def _structured(prepared: Prepared, relevance: Mapping[str, Tensor]) -> Any:
@@ -306,29 +233,6 @@ def _structured(prepared: Prepared, relevance: Mapping[str, Tensor]) -> Any:
     if isinstance(prepared.original, Mapping):
         return {str(key): relevance[str(key)] for key in prepared.original if str(key) in relevance}
     return tuple(relevance.get(str(k)) for k in range(len(prepared.original)))
-
-
-def _cut_notes(trace: Trace) -> list[str]:
-    modules = sorted({name or "(the model itself)" for name in trace.observer.cuts})
-    if not modules:
-        return []
-    return [
-        f"detach or no_grad cuts part of the paths from the input in: {', '.join(modules)}. What those values bring "
-        "is booked as constant."
-    ]
-
-
-def _unknown_layer(name: str, available: Mapping[str, nn.Module]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, [known for known in available if known], n=5)
-    hint = f"Near matches: {', '.join(near)}" if near else "Names are those of model.named_modules()"
-    return f"The model has no module {name!r}. {hint}."
-
-
-def _device(shadow: Shadow) -> torch.device | None:
-    parameter = next(shadow.module.parameters(), None)
-    return None if parameter is None else parameter.device
 
 
 def _rows(x: Any, begin: int, end: int) -> Any:
@@ -363,12 +267,11 @@ def _joined(parts: Sequence[Explanation], x: Any) -> Explanation:
         input=x,
         ledger=_summed(ledgers) if ledgers else None,
         layers=cat(lambda part: part.layers) if first.layers else {},
+        details=cat(lambda part: part.details) if first.details else {},
     )
 
 
 def _summed(ledgers: Sequence[Ledger]) -> Ledger:
-    from pellucid.engine.ledger import Entry
-
     amounts: dict[tuple[str, str], float] = {}
     for ledger in ledgers:
         for entry in ledger.entries:

@@ -7,6 +7,7 @@ PellucidError
 ├── ModelError                           the model cannot be explained as it is
 │   └── UnknownOpError                   an operation on a live path has no rule
 └── MissingDependencyError (ImportError) an optional library is needed
+Interrupted (KeyboardInterrupt)          Ctrl-C during long work; holds what was done so far
 """
 
 from __future__ import annotations
@@ -41,6 +42,18 @@ class UnknownOpError(ModelError):
 
 class MissingDependencyError(PellucidError, ImportError):
     """An optional library is needed and not installed."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C ended long work early.
+
+    Args:
+        partial: the estimate so far, an Explanation (or a list of them) whose warnings say how far it came.
+    """
+
+    def __init__(self, message: str, partial: Any) -> None:
+        super().__init__(message)
+        self.partial = partial
 
 
 def require(library: str, *, extra: str, caller: str) -> Any:

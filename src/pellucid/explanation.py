@@ -40,6 +40,8 @@ class Explanation:
         input: the explained input, in the form of ``relevance``; None if it was not kept.
         ledger: the audit of the whole batch; None for methods that promise no conservation.
         layers: relevance at further layers, by module name.
+        details: further tensors of the method by name, first dimension the batch: "standard error" (in the shape of
+            the relevance), "feature scores" (N, features), "channel scores" (N, channels), ...
 
     Raises:
         InputError: ``output`` is not one scalar per sample, or ``target`` has another length.
@@ -55,6 +57,7 @@ class Explanation:
     input: Any = None
     ledger: Ledger | None = None
     layers: Mapping[str, Tensor] = field(default_factory=dict)
+    details: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.output.ndim != 1:
@@ -71,6 +74,7 @@ class Explanation:
             "warnings": tuple(self.warnings),
             "input": map_tensors(Tensor.detach, self.input),
             "layers": MappingProxyType({name: tensor.detach() for name, tensor in self.layers.items()}),
+            "details": MappingProxyType({name: tensor.detach() for name, tensor in self.details.items()}),
         }
         for name, value in keep.items():
             object.__setattr__(self, name, value)
@@ -78,7 +82,7 @@ class Explanation:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings cannot be pickled; copies and worker processes rebuild the object from plain dicts.
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values |= {"settings": dict(self.settings), "layers": dict(self.layers)}
+        values |= {name: dict(getattr(self, name)) for name in ("settings", "layers", "details")}
         return type(self), tuple(values.values())
 
     def __len__(self) -> int:
@@ -131,6 +135,7 @@ class Explanation:
             input=map_tensors(take, self.input),
             ledger=None,
             layers={name: tensor[part] for name, tensor in self.layers.items() if name not in left_out},
+            details={name: take(tensor) for name, tensor in self.details.items()},
         )
 
     def __repr__(self) -> str:
@@ -214,6 +219,7 @@ class Explanation:
             output=move(self.output),
             input=map_tensors(move, self.input),
             layers={name: move(tensor) for name, tensor in self.layers.items()},
+            details={name: move(tensor) for name, tensor in self.details.items()},
         )
 
     def plot(
@@ -255,7 +261,9 @@ class Explanation:
         """
         if input and self.input is None:
             raise InputError("save(input=True): this explanation holds no input. Save it without the input.")
-        tensors = {"output": self.output, **{f"layers/{name}": value for name, value in self.layers.items()}}
+        tensors = {"output": self.output}
+        for kind, held in (("layers", self.layers), ("details", self.details)):
+            tensors |= {f"{kind}/{name}": value for name, value in held.items()}
         content: dict[str, object] = {
             "relevance": pack("relevance", self.relevance, tensors),
             "input": pack("input", self.input if input else None, tensors),
@@ -266,6 +274,7 @@ class Explanation:
             "warnings": list(self.warnings),
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
             "layers": list(self.layers),
+            "details": list(self.details),
         }
         write_archive(path, kind="explanation", fields=content, tensors=tensors)
 
@@ -281,6 +290,7 @@ class Explanation:
             "share": [_plain(value) for value in self.share.tolist()],
             "relevance": {name: _summary(tensor) for name, tensor in self.named().items()},
             "layers": {name: _summary(tensor) for name, tensor in self.layers.items()},
+            "details": {name: _summary(tensor) for name, tensor in self.details.items()},
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
             "settings": dict(self.settings),
             "citation": self.citation,
@@ -325,6 +335,7 @@ def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Explana
             input=unpack("input", content.get("input"), tensor),
             ledger=None if ledger is None else Ledger.from_dict(ledger),
             layers={name: tensor(f"layers/{name}") for name in _texts(content, "layers")},
+            details={name: tensor(f"details/{name}") for name in _texts({"details": [], **content}, "details")},
         )
         if left:
             raise InputError(f"it holds tensors that nothing refers to: {', '.join(sorted(left))[:100]}")

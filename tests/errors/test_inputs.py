@@ -147,7 +147,7 @@ def test_dense_outputs_offer_choices() -> None:
 
 def test_other_arguments() -> None:
     model = dense()
-    refused(model, X, InputError, "No method is called 'lpr'. Expected: 'lrp'", method="lpr")
+    refused(model, X, InputError, "No method is called 'lpr'. Did you mean 'lrp'", method="lpr")
     refused(model, X, InputError, r"No composite is called 'eps'. Expected one of: attn-lrp, auto", composite="eps")
     refused(model, X, InputError, r"Expected a composite's name or a Composite, got 3 \(int\)", composite=3)
     refused(model, X, InputError, r"The model has no module '9'\. Names are those of model.named_modules", layer="9")

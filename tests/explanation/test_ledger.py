@@ -143,6 +143,6 @@ def test_unaccounted_in_a_dict_is_not_believed():
 
 
 def test_an_unknown_source_is_refused_with_the_choices():
-    with pytest.raises(InputError, match=r"'input', 'bias'.*got 'magic' at module 'fc'"):
+    with pytest.raises(InputError, match=r"'input', 'baseline', 'bias'.*got 'magic' at module 'fc'"):
         Entry("magic", "fc", 1.0)
     assert [Entry(source, "m", 1.0).source for source in SOURCES] == list(SOURCES)

@@ -17,6 +17,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "engine.ops": ("errors", "engine.numerics"),
     "engine.ledger": ("errors", "engine.numerics"),
     "engine.graph": ("errors", "engine.numerics", "engine.ops"),
+    "engine.function": ("errors", "engine", "structures", "outputs", "targets"),  # the model as a function
+    "engine.passes": ("errors", "engine", "outputs", "targets"),
     "engine.trace": ("errors", "engine", "structures", "outputs", "targets"),  # one forward, ready for a target
     "engine": ("errors", "engine", "structures"),
     "rules": ("errors", "engine"),
@@ -25,6 +27,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "outputs": ("errors",),
     "targets": ("errors", "outputs"),
     "structures": ("errors",),
+    "arguments": ("errors",),
+    "progress": (),
     "archive": ("errors", "engine.ledger", "engine.numerics", "structures"),
     "explanation": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "show"),
     "show": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "explanation"),
@@ -40,6 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "targets",
         "explanation",
         "structures",
+        "progress",
     ),
     "flightcheck": ("errors", "engine", "rules", "selection", "composites", "outputs", "targets", "methods", "models"),
     "_api": ("*",),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,10 +28,25 @@ class Prepared:
     """All tensors by name."""
     batch: int
 
-    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def sample(self, i: int) -> Prepared:
+        """Sample ``i`` alone, with leaves of its own."""
+
+        def take(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {
+                name: t[i : i + 1].detach() if t.ndim and t.shape[0] == self.batch else t for name, t in tensors.items()
+            }
+
+        leaves = {name: leaf.requires_grad_() for name, leaf in take(self.leaves).items()}
+        return replace(self, leaves=leaves, ids=take(self.ids), values={**take(self.values), **leaves}, batch=1)
+
+    def arguments(self, given: Mapping[str, Tensor] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments, explained tensors as clones of their leaves, so that a model may write
-        into what it is given."""
-        given = {
+        into what it is given.
+
+        Args:
+            given: other tensors by name, for all of ``values``.
+        """
+        given = given or {
             name: self.leaves[name].clone() if name in self.leaves else value.clone() if name not in self.ids else value
             for name, value in self.values.items()
         }

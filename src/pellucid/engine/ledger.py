@@ -14,6 +14,7 @@ from pellucid.errors import InputError
 
 SOURCES = (
     "input",
+    "baseline",
     "bias",
     "learned token",
     "embedding",

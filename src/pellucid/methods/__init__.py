@@ -1,1 +1,42 @@
-"""methods."""
+"""Attribution methods, one paper a file: values with settings, known by name.
+
+pellucid.explain(model, x, method="integrated-gradients")
+pellucid.explain(model, x, method=pellucid.methods.IntegratedGradients(steps=200, baseline="blur"))
+"""
+
+from __future__ import annotations
+
+from pellucid.methods.base import Attribution, Cost, Method
+from pellucid.methods.baselines import BASELINES, Token
+from pellucid.methods.call import Call
+from pellucid.methods.catalogue import method_named, methods, register, unregister
+from pellucid.methods.gradient import Gradient, GradientTimesInput
+from pellucid.methods.integrated_gradients import IntegratedGradients
+from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
+from pellucid.methods.points import AtPoints, PointMethod
+from pellucid.methods.relevance import LRP
+
+__all__ = [
+    "BASELINES",
+    "CPLRP",
+    "LRP",
+    "AtPoints",
+    "AttnLRP",
+    "Attribution",
+    "Call",
+    "Cost",
+    "Deconvnet",
+    "DeepTaylor",
+    "ExcitationBackprop",
+    "Gradient",
+    "GradientTimesInput",
+    "GuidedBackprop",
+    "IntegratedGradients",
+    "Method",
+    "PointMethod",
+    "Token",
+    "method_named",
+    "methods",
+    "register",
+    "unregister",
+]

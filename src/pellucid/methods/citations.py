@@ -56,7 +56,7 @@ _ZEILER = """@inproceedings{zeiler2014,
   title = {Visualizing and Understanding Convolutional Networks},
   booktitle = {European Conference on Computer Vision}, year = {2014}
 }"""
-_SIMONYAN = """@inproceedings{simonyan2014,
+SIMONYAN = """@inproceedings{simonyan2014,
   author = {Simonyan, Karen and Vedaldi, Andrea and Zisserman, Andrew},
   title = {Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency Maps},
   booktitle = {ICLR Workshop}, year = {2014}
@@ -75,7 +75,7 @@ _BY_COMPOSITE = {
     "excitation-bp": (_ZHANG,),
     "guided-backprop": (_SPRINGENBERG,),
     "deconvnet": (_ZEILER,),
-    "gradient": (_SIMONYAN,),
+    "gradient": (SIMONYAN,),
 }
 
 

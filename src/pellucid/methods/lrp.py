@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,9 @@ from pellucid.engine.plan import Plan, Unknown, make_plan
 from pellucid.engine.trace import Start, Trace, source_nodes
 from pellucid.engine.walk import Mask, Tap, Walk, Walked
 from pellucid.errors import InputError, ModelError, UnknownOpError
+from pellucid.methods.base import Keep
 
-__all__ = ["Explained", "Keep", "explain_trace", "plan_for", "refuse_unknown"]
-
-Keep = Mapping[str, int | Sequence[int]]
+__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,311 @@
+"""The model as a plain function of chosen points: explained inputs, embedding look-ups, outputs of modules.
+
+Methods that need only forwards and gradients put values at points, for as many rows as they like, and read scalars,
+gradients or activations. The model runs as its shadow with every parameter frozen, so that no more graph is recorded
+than lies behind the points; a pass that is not differentiated records none at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pellucid.engine.inputs import Prepared
+from pellucid.engine.intercept import Intercept, intercepting
+from pellucid.engine.passes import Chunk, Make, Pass, Scalar
+from pellucid.engine.point import Kind, Point, Values
+from pellucid.engine.shadow import Shadow, forward_conditions
+from pellucid.engine.together import seeded
+from pellucid.errors import InputError, ModelError, PellucidError
+from pellucid.outputs import main_output
+from pellucid.targets import Target
+
+__all__ = ["ModelFunction"]
+
+
+class ModelFunction:
+    """A model to call with other values at points.
+
+    Args:
+        shadow: the copy to run.
+        prepared: the explained input.
+        seed: the random numbers of a forward that draws any start from it in every pass.
+        most: how many rows are run at once.
+        tick: told how many rows were run.
+    """
+
+    def __init__(
+        self, shadow: Shadow, prepared: Prepared, *, seed: int, most: int, tick: Callable[[int], None] | None = None
+    ) -> None:
+        self.shadow = shadow
+        self.prepared = prepared
+        self.most = most
+        self.forwards = 0
+        self.backwards = 0
+        self.drew = False
+        self.notes: list[str] = []
+        self._seed = seed
+        self._tick = tick or (lambda _: None)
+        self._inputs: dict[Point, Tensor] | None = None
+        self._gate: str | None = "unknown"
+
+    # -- points -------------------------------------------------------------------------------------------------
+
+    @property
+    def batch(self) -> int:
+        """Number of samples."""
+        return self.prepared.batch
+
+    @property
+    def points(self) -> list[Point]:
+        """Where the explained inputs come in; of ids that several embeddings look up, the first stands for all."""
+        leaves, ids = self.prepared.leaves, self.prepared.ids
+        return [*(Point(Kind.INPUT, name) for name in leaves), *(Point(Kind.LOOK_UP, name) for name in ids)]
+
+    @property
+    def inputs(self) -> dict[Point, Tensor]:
+        """The values at the explained inputs: floating inputs as they are, of token ids the vectors looked up.
+
+        Raises:
+            ModelError: explained ids are looked up in no embedding.
+        """
+        if self._inputs is None:
+            read = [point for point in self.points if point.kind is Kind.LOOK_UP]
+            self.inputs_of(self.run({}, read=read) if read else None)
+        assert self._inputs is not None
+        return self._inputs
+
+    def inputs_of(self, done: Pass | None) -> dict[Point, Tensor]:
+        """The tensors at the explained inputs of a pass of the explained input that read :attr:`points`."""
+        floating = {Point(Kind.INPUT, name): leaf.detach() for name, leaf in self.prepared.leaves.items()}
+        found = {} if done is None else {point: t for point, t in done.values.items() if point.kind is not Kind.LAYER}
+        if self._inputs is None:
+            self._inputs = floating | {p: tensor.detach() for p, tensor in found.items() if p.kind is Kind.LOOK_UP}
+        return floating | found
+
+    def looked_up(self, token: int) -> dict[Point, Tensor]:
+        """What the look-ups of the explained ids would give, were every token ``token``.
+
+        Raises:
+            InputError: the model raised, as it does for an id that its embedding does not have.
+        """
+        filled = {name: torch.full_like(ids, token) for name, ids in self.prepared.ids.items()}
+        other = replace(self.prepared, ids=filled, values={**self.prepared.values, **filled})
+        beside = ModelFunction(self.shadow, other, seed=self._seed, most=self.most)
+        return beside.inputs
+
+    def layer(self, name: str) -> Point:
+        """The point at the output of a module.
+
+        Raises:
+            InputError: the model has no such module.
+        """
+        if name not in self.shadow.modules:
+            raise InputError(f"The model has no module {name!r}. Names are those of model.named_modules().")
+        return Point(Kind.LAYER, name)
+
+    # -- passes -------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        values: Values,
+        rows: Tensor | None = None,
+        *,
+        read: Sequence[Point] = (),
+        leaves: Sequence[Point] = (),
+        differentiate: bool = False,
+    ) -> Pass:
+        """One forward.
+
+        Args:
+            values: what to put at points, each (n, ...); everything else is as at the explained input.
+            rows: (n,) the sample that each row belongs to; None: row i is sample i.
+            read: points whose values are wanted.
+            leaves: points at which the graph begins: what comes there is a fresh leaf, whatever made it.
+            differentiate: record a graph, from the leaves on.
+
+        Raises:
+            InputError: the model's forward raised; the cause is chained. A layer did not run, or several times.
+            ModelError: explained ids are looked up in no embedding.
+        """
+        intercept = Intercept(
+            values, read, leaves if differentiate else (), ids=self._ids(rows), watch=self._gate is not None
+        )
+        with ExitStack() as stack:
+            stack.enter_context(torch.enable_grad() if differentiate else torch.no_grad())
+            stack.enter_context(_frozen(self.shadow.module))
+            stack.enter_context(forward_conditions(self.shadow))
+            drawn = stack.enter_context(seeded(self._seed, self._device()))
+            stack.enter_context(intercepting(intercept, self.shadow))
+            raw = self._call(intercept.arguments(self.prepared, rows))
+            self.drew = self.drew or drawn()
+        intercept.check()
+        count = self.batch if rows is None else len(rows)
+        self.forwards += count
+        self._tick(count)
+        return Pass(raw, self._before_gate(raw, intercept), intercept.found)
+
+    def _call(self, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
+        positional, named = arguments
+        try:
+            return self.shadow.module(*positional, **named)
+        except PellucidError:
+            raise
+        except Exception as error:
+            shapes = {name: (tuple(t.shape), str(t.dtype)) for name, t in self.prepared.values.items()}
+            raise InputError(
+                f"The model {type(self.shadow.module).__name__} raised {type(error).__name__} on this input: {error}. "
+                f"The input was {shapes}; check that shapes and dtypes are what the model expects (a batch dimension "
+                "first)."
+            ) from error
+        finally:
+            self.shadow.tidy()
+
+    def _ids(self, rows: Tensor | None) -> dict[str, Tensor]:
+        ids = self.prepared.ids
+        return ids if rows is None else {name: tensor.index_select(0, rows) for name, tensor in ids.items()}
+
+    def _device(self) -> torch.device | None:
+        parameter = next(self.shadow.module.parameters(), None)
+        return None if parameter is None else parameter.device
+
+    def _before_gate(self, raw: Any, intercept: Intercept) -> Tensor | None:
+        """The input of the output gate; after the first pass it is known whether there is one."""
+        if self._gate is None:
+            return None
+        try:
+            output, _ = main_output(raw)
+        except InputError:
+            return None  # a target that takes the raw output needs none
+        name, found = intercept.gate_of(output)
+        if self._gate == "unknown":
+            self._gate = name
+            if name is not None:
+                self.notes.append(f"The model ends in {name}; the explained scalar is made from its input, the logits.")
+        return found
+
+    # -- scalars ------------------------------------------------------------------------------------------------
+
+    def fix(self, target: Target, done: Pass) -> Scalar:
+        """The explained scalar, from a forward of the explained input.
+
+        Raises:
+            TargetError: the target cannot be computed on this output.
+            InputError: it has not one value per sample. ModelError: it is NaN or infinite.
+        """
+        with torch.no_grad():
+            seen = done.raw if target.takes_raw else done.logits.detach()
+            target = target.fix(seen)
+            activations = {name: value.detach() for name, value in done.activations(target.layers()).items()}
+            weights = None if target.takes_raw or target.layers() else target.weights(seen)
+            scalar = target.scalar(seen, activations)
+        if scalar.ndim != 1 or scalar.shape[0] != self.batch:
+            raise InputError(
+                f"The explained scalar must have one value per sample, shape ({self.batch},), but it has shape "
+                f"{tuple(scalar.shape)}. The first dimension of the model's output must be the batch; otherwise give "
+                "target= a callable that returns one value per sample."
+            )
+        if not bool(torch.isfinite(scalar).all()):
+            raise ModelError(
+                f"The explained scalar is {scalar.tolist()[:4]}: the model's output is NaN or infinite for this input. "
+                "Check the input's scale and the model's parameters."
+            )
+        return Scalar(target, weights, scalar)
+
+    def start(self, target: Target) -> Scalar:
+        """:meth:`fix` with a forward of its own."""
+        ids = [point for point in self.points if point.kind is Kind.LOOK_UP]
+        done = self.run({}, read=[*ids, *map(self.layer, target.layers())])
+        self.inputs_of(done)
+        return self.fix(target, done)
+
+    def scalars(self, steps: int, make: Make, scalar: Scalar, *, samples: Tensor | None = None) -> Iterator[Chunk]:
+        """Scalars of ``steps`` variants of every sample, as many at once as memory allows.
+
+        Args:
+            steps: how many variants.
+            make: gives the values of some rows, from the number of the variant and the sample of each.
+            scalar: what is computed.
+            samples: (M,) which samples; None: all.
+        """
+        for chunk in self._chunks(steps, samples):
+            done = self.run(
+                make(chunk.steps, chunk.rows), chunk.rows, read=[self.layer(name) for name in scalar.layers]
+            )
+            yield chunk.with_results(scalar.of(done, chunk.rows), {})
+
+    def gradients(
+        self, steps: int, make: Make, scalar: Scalar, points: Sequence[Point], *, samples: Tensor | None = None
+    ) -> Iterator[Chunk]:
+        """As :meth:`scalars`, with the gradients at ``points``."""
+        for chunk in self._chunks(steps, samples):
+            yield chunk.with_results(*self.gradient(make(chunk.steps, chunk.rows), chunk.rows, scalar, points))
+
+    def gradient(
+        self, values: Values, rows: Tensor | None, scalar: Scalar, points: Sequence[Point]
+    ) -> tuple[Tensor, dict[Point, Tensor]]:
+        """Scalars (n,) and their gradients (n, ...) at ``points``, of one pass."""
+        layers = [self.layer(name) for name in scalar.layers]
+        done = self.run(values, rows, read=[*points, *layers], leaves=points, differentiate=True)
+        return self.differentiate(scalar.of(done, rows), done, points)
+
+    def differentiate(
+        self, scalars: Tensor, done: Pass, points: Sequence[Point], *, again: bool = False
+    ) -> tuple[Tensor, dict[Point, Tensor]]:
+        """Gradients of ``scalars`` at ``points`` of a pass that recorded a graph; zeros where they do not depend on it.
+
+        Args:
+            scalars: (n,), computed from ``done``.
+            done: the forward.
+            points: read in it.
+            again: keep the graph for another call.
+
+        Raises:
+            ModelError: the scalars depend on none of the points.
+        """
+        tensors = [done.values[point] for point in points]
+        if not scalars.requires_grad:
+            raise ModelError(
+                f"The explained scalar does not depend on {', '.join(map(str, points))}: it was computed without a "
+                "gradient graph. Check detach() and no_grad inside the model, and that inputs= and layer= name what "
+                "it uses."
+            )
+        found = torch.autograd.grad(scalars.sum(), tensors, retain_graph=again, allow_unused=True)
+        self.backwards += len(scalars)
+        return scalars.detach(), {
+            point: torch.zeros_like(tensor) if gradient is None else gradient
+            for point, tensor, gradient in zip(points, tensors, found, strict=True)
+        }
+
+    def _chunks(self, steps: int, samples: Tensor | None) -> Iterator[Chunk]:
+        """Rows in the order step by step, cut so that a chunk is whole steps or a part of one."""
+        device = next(iter(self.prepared.values.values())).device
+        samples = torch.arange(self.batch, device=device) if samples is None else samples.to(device)
+        width = len(samples)
+        at_once = max(1, self.most // width)
+        for first in range(0, steps, at_once):
+            count = min(at_once, steps - first)
+            numbers = torch.arange(first, first + count, device=device).repeat_interleave(width)
+            rows = samples.repeat(count)
+            size = self.most if width > self.most else len(rows)
+            for start in range(0, len(rows), size):
+                part = slice(start, start + size)
+                yield Chunk(numbers[part], rows[part], start % width, width)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """No parameter of a shadow needs a gradient inside."""
+    flipped = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in flipped:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in flipped:
+            parameter.requires_grad_(True)

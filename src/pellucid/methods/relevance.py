@@ -1,0 +1,105 @@
+"""Layer-wise relevance propagation as a method, and the composites that have names of their own as methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pellucid.composites import Composite, composite_named
+from pellucid.engine.trace import Trace
+from pellucid.methods.base import Attribution, Cost, Family, Method
+from pellucid.methods.citations import citation
+from pellucid.methods.lrp import explain_trace
+from pellucid.rules.maps import InputNotSavedError
+from pellucid.targets import Target
+
+if TYPE_CHECKING:
+    from pellucid.methods.call import Call
+
+__all__ = ["LRP"]
+
+
+@dataclass(frozen=True)
+class LRP(Method):
+    """Layer-wise relevance propagation (Bach 2015): relevance flows back by rules, and the ledger audits it.
+
+    Args:
+        composite: the rules, by name or as a Composite; None: ``auto``.
+    """
+
+    composite: str | Composite | None = None
+
+    name: ClassVar[str] = "lrp"
+    family: ClassVar[Family] = "relevance"
+    cost: ClassVar[str] = "1 forward + walk (about a gradient; signed rules about two)"
+    advice: ClassVar[str] = "The first choice: signed, audited, for any architecture, at the cost of a gradient."
+    walks: ClassVar[bool] = True
+
+    def chosen(self, call: Call) -> Composite:
+        """The composite, its bounds taken from the model's preprocessing where that tells."""
+        return composite_named(self.composite, bounds=call.bounds)
+
+    def attribute(self, call: Call, target: Target) -> Attribution:
+        """See the class."""
+        return self.attribute_all(call, [target])[0]
+
+    def attribute_all(self, call: Call, targets: Sequence[Target]) -> list[Attribution]:
+        """All targets from one forward."""
+        composite = self.chosen(call)
+        trace = call.trace(composite, targets)
+        try:
+            return self._walks(call, composite, trace, targets)
+        except InputNotSavedError:
+            trace.shadow.needs_inputs.add(composite.name)
+            return self._walks(call, composite, call.trace(composite, targets), targets)
+
+    def _walks(self, call: Call, composite: Composite, trace: Trace, targets: Sequence[Target]) -> list[Attribution]:
+        results = []
+        for target in targets:
+            start = trace.start(target)
+            explained = explain_trace(trace, start, composite, layers=call.layers, keep=call.keep)
+            results.append(
+                Attribution(
+                    relevance=explained.relevance,
+                    output=start.scalar,
+                    target=start.target,
+                    ledger=explained.ledger,
+                    layers=explained.layers,
+                    notes=(*trace.notes, *_cut_notes(trace), *composite.notes),
+                    settings=_found(composite, call),
+                )
+            )
+        return results
+
+    def passes(self, call: Call) -> Cost:  # noqa: ARG002
+        """One forward and one walk."""
+        return Cost(0, 1)
+
+    def settings(self) -> dict[str, object]:
+        """The composite is told with its rules once it is chosen."""
+        return {}
+
+    @property
+    def citation(self) -> str:  # type: ignore[override]
+        """BibTeX of what the composite builds on."""
+        return citation(self.composite.name if isinstance(self.composite, Composite) else self.composite or "auto")
+
+
+def _found(composite: Composite, call: Call) -> dict[str, object]:
+    found: dict[str, object] = {"composite": composite.name, "rules": dict(composite.table())}
+    if call.keep:
+        found["keep"] = {name: [units] if isinstance(units, int) else list(units) for name, units in call.keep.items()}
+    if not composite.conserving:
+        found["unit"] = "gradient"
+    return found
+
+
+def _cut_notes(trace: Trace) -> list[str]:
+    modules = sorted({name or "(the model itself)" for name in trace.observer.cuts})
+    if not modules:
+        return []
+    return [
+        f"detach or no_grad cuts part of the paths from the input in: {', '.join(modules)}. What those values bring "
+        "is booked as constant."
+    ]
