@@ -21,8 +21,11 @@ from pellucid.targets import Target
 
 __all__ = ["Call"]
 
-_ROWS = {"cpu": 16}
-_ROWS_ELSEWHERE = 64
+_VALUES_AT_ONCE = {"cpu": 2**20}
+"""Input values that are run at once: on a CPU more than the caches hold costs more for every row."""
+_VALUES_ELSEWHERE = 2**24
+_TOKEN = 512  # values that a token id counts for, as it becomes a vector
+_MOST_ROWS = 4096
 
 
 class Call:
@@ -109,7 +112,10 @@ class Call:
         Raises:
             InputError: not even one fits the memory budget.
         """
-        usual = _ROWS.get(self._device_type(), _ROWS_ELSEWHERE)
+        values = self.prepared.values.items()
+        size = sum(tensor[:1].numel() * (_TOKEN if name in self.prepared.ids else 1) for name, tensor in values)
+        usual = _VALUES_AT_ONCE.get(self._device_type(), _VALUES_ELSEWHERE) // max(size, 1)
+        usual = min(max(usual, 1), _MOST_ROWS)
         return usual if self.memory is None else min(usual, self.affordable())
 
     def affordable(self) -> int:
