@@ -233,7 +233,7 @@ class ModelFunction:
             scalar: what is computed.
             samples: (M,) which samples; None: all.
         """
-        for chunk in self._chunks(steps, samples):
+        for chunk in self.chunks(steps, samples):
             done = self.run(
                 make(chunk.steps, chunk.rows), chunk.rows, read=[self.layer(name) for name in scalar.layers]
             )
@@ -243,7 +243,7 @@ class ModelFunction:
         self, steps: int, make: Make, scalar: Scalar, points: Sequence[Point], *, samples: Tensor | None = None
     ) -> Iterator[Chunk]:
         """As :meth:`scalars`, with the gradients at ``points``."""
-        for chunk in self._chunks(steps, samples):
+        for chunk in self.chunks(steps, samples):
             yield chunk.with_results(*self.gradient(make(chunk.steps, chunk.rows), chunk.rows, scalar, points))
 
     def gradient(
@@ -282,17 +282,24 @@ class ModelFunction:
             for point, tensor, gradient in zip(points, tensors, found, strict=True)
         }
 
-    def _chunks(self, steps: int, samples: Tensor | None) -> Iterator[Chunk]:
-        """Rows in the order step by step, cut so that a chunk is whole steps or a part of one."""
+    def chunks(self, steps: int, samples: Tensor | None = None, *, most: int | None = None) -> Iterator[Chunk]:
+        """Rows in the order step by step, cut so that a chunk is whole steps or a part of one.
+
+        Args:
+            steps: how many variants of every sample.
+            samples: (M,) which samples; None: all.
+            most: rows at once, where that is not what the function runs at once.
+        """
+        most = self.most if most is None else most
         device = next(iter(self.prepared.values.values())).device
         samples = torch.arange(self.batch, device=device) if samples is None else samples.to(device)
         width = len(samples)
-        at_once = max(1, self.most // width)
+        at_once = max(1, most // width)
         for first in range(0, steps, at_once):
             count = min(at_once, steps - first)
             numbers = torch.arange(first, first + count, device=device).repeat_interleave(width)
             rows = samples.repeat(count)
-            size = self.most if width > self.most else len(rows)
+            size = most if width > most else len(rows)
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 yield Chunk(numbers[part], rows[part], start % width, width)

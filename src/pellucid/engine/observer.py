@@ -127,7 +127,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             live = self._look_up(number, args) or live
         self._live[number] = live
         if live:
-            if facts.keeps_input:
+            if self._keeps_inputs(facts):
                 record.inputs = tuple(
                     tensor.clone() if mutable and k == 0 else tensor for k, tensor in enumerate(found)
                 )
@@ -153,6 +153,10 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(output, Tensor):
             self.bytes += output.nbytes
         return output
+
+    def _keeps_inputs(self, facts: _Facts) -> bool:
+        """Whether the live operands of such an operation are held."""
+        return facts.keeps_input
 
     def _hold_output(self, record: Record, packet: Any, found: list[Tensor], output: object) -> None:
         holder: Record | None = record if packet in _KEEP_OUTPUT else None

@@ -46,6 +46,10 @@ class Record:
     view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
     """Size, stride and offset of the view that was written in place, within its base."""
 
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What the operation was called with; needs the kept values of all live operands."""
+        return _fill(self.args, self.inputs), _fill(self.kwargs, self.inputs)
+
     def first(self, *live: Tensor) -> Tensor:
         """The first result of :meth:`call`."""
         result = self.call(*live)
