@@ -100,16 +100,15 @@ class Epsilon(LinearRule):
 
 
 def _stabilised(z: Tensor, density: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """``s = z G / stab(z)`` and what the stabiliser takes, ``epsilon sum s sign(z)``.
-
-    ``z / (|z| + epsilon)`` serves twice: its magnitude scales the density, and with the density it sums to the share.
-    """
+    """``s = z G / stab(z)`` and what the stabiliser takes: ``sum z (G - s)`` with ``G - s = epsilon G / stab(|z|)``."""
     s = torch.empty_like(z)
     absorbed = torch.zeros((), dtype=accumulation_dtype(z.dtype), device=z.device)
-    for (value, arrived, out), _ in Rows([z, density, s], None):
-        torch.div(value, value.abs().add_(epsilon), out=out)
-        absorbed += inner(out, arrived)
-        out.abs_().mul_(arrived)
+    rows = Rows([z, density, s], None)
+    for (value, arrived, out), _ in rows:
+        lost = torch.abs(value, out=rows.scratch(value)).add_(epsilon)
+        torch.div(arrived, lost, out=lost)
+        absorbed += inner(lost, value)
+        torch.sub(arrived, lost, alpha=epsilon, out=out)
     return s, absorbed * epsilon
 
 

@@ -89,8 +89,7 @@ class LinearMap(ABC):
             return kept + self.bias if self._is_split and self.bias is not None else kept
         if saved_input_is_gone(self.step, self.signal):
             raise InputNotSavedError(self.step.describe())
-        z = self.forward(self.x, self.weight)
-        return z if self.bias is None else z + self.bias
+        return self.forward(self.x, self.weight, self.bias)
 
     @property
     def module(self) -> str:
@@ -112,12 +111,16 @@ class LinearMap(ABC):
         return out
 
     @abstractmethod
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The map without bias."""
+    def forward(self, x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+        """The map of ``x`` by ``weight``, with ``plus`` (in the shape of :attr:`bias`, or one number) added to it."""
 
     @abstractmethod
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
         """The transposed map: shaped as the signal."""
+
+    def backward_both(self, s: Tensor, weight: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """The transposed maps by two weights."""
+        return self.backward(s, weight), self.backward(s, other)
 
     @abstractmethod
     def own_bias(self) -> Tensor | None:
@@ -153,14 +156,59 @@ class _Convolution(LinearMap):
         self._bias = bias.detach() if isinstance(bias, Tensor) else None
         self._transposed = bool(record.args[6])
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        result: Tensor = aten.convolution(x, weight, None, *self._settings)
+    def forward(self, x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+        if plus is not None:
+            channels = self.step.walk.graph.shape((self.step.index, 0))[1]
+            plus = plus.to(x.dtype).expand(channels) if plus.numel() == 1 else plus.to(x.dtype).reshape(channels)
+        result: Tensor = aten.convolution(x, weight, plus, *self._settings)
         return result
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
+        padding = self._mirrored_padding(s, weight)
+        if padding is not None:
+            return self._mirrored(s, self._transpose(weight), padding)
         x = saved(self.step.node, "input")
         template = s.new_empty(self.step.shape(0)) if x is None else x
         result: Tensor = aten.convolution_backward(s, template, weight, None, *self._settings, [True, False, False])[0]
+        return result
+
+    def backward_both(self, s: Tensor, weight: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        padding = self._mirrored_padding(s, weight)
+        if padding is None or int(self._settings[5]) > 1 or weight.shape[1] > weight.shape[0]:
+            return super().backward_both(s, weight, other)
+        # Few inputs from many outputs: s is what costs, so that it is read once for both.
+        both = torch.cat([self._transpose(weight), self._transpose(other)])
+        found = self._mirrored(s, both, padding)
+        return found[:, : weight.shape[1]], found[:, weight.shape[1] :]
+
+    def _mirrored_padding(self, s: Tensor, weight: Tensor) -> list[int] | None:
+        """The padding with which the transposed map is a plain convolution that runs faster, where it is one.
+
+        With stride 1 it is the convolution by the mirrored weight. On a CPU that spares what the backward of a
+        convolution does besides (a cleared result, columns); for dense kernels of several positions it is no gain.
+        """
+        stride, padding, dilation, transposed, _, groups = self._settings
+        kernel = weight.shape[2:]
+        if s.device.type != "cpu" or transposed or any(step != 1 for step in stride):
+            return None
+        if kernel.numel() > 1 and not (int(groups) == weight.shape[0] and weight.shape[1] == 1):
+            return None
+        spatial = len(kernel)
+        padding, dilation = ((list(v) * spatial)[:spatial] for v in (padding, dilation))
+        rest = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, padding, strict=True)]
+        return rest if min(rest) >= 0 else None
+
+    def _transpose(self, weight: Tensor) -> Tensor:
+        """The weight mirrored in space, inputs and outputs exchanged within each group."""
+        groups, kernel = int(self._settings[5]), weight.shape[2:]
+        grouped = weight.view(groups, -1, *weight.shape[1:]).transpose(1, 2)
+        turned = grouped.reshape(-1, weight.shape[0] // groups, *kernel)
+        spatial = list(range(2, weight.ndim))
+        return (turned.flip(spatial) if kernel.numel() > 1 else turned).contiguous()
+
+    def _mirrored(self, s: Tensor, turned: Tensor, padding: list[int]) -> Tensor:
+        stride, _, dilation, _, output_padding, groups = self._settings
+        result: Tensor = aten.convolution(s, turned, None, stride, padding, dilation, False, output_padding, groups)
         return result
 
     def own_bias(self) -> Tensor | None:
@@ -199,9 +247,14 @@ class _Matrix(LinearMap):
         if split is not None:
             self._bias, self._is_split = split, True
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        z = x @ weight if self._left else weight @ x
-        return z if self._factor == 1 else z * self._factor
+    def forward(self, x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+        z = self._product(x, weight)
+        if self._factor != 1:
+            z = z * self._factor
+        return z if plus is None else z.add_(plus.to(z.dtype))
+
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x @ weight if self._left else weight @ x
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
         if self._factor != 1:
@@ -225,7 +278,7 @@ class _Matrix(LinearMap):
 class _Linear(_Matrix):
     """``x @ w.T + b`` in one node."""
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
         return x @ weight.T
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
@@ -246,7 +299,7 @@ class _Grouped(_Matrix):
             raise ModelError(f"{step.describe()} multiplies groups without offsets, which no rule is written for.")
         self._ends = [0, *ends.tolist()]
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _product(self, x: Tensor, weight: Tensor) -> Tensor:
         return self._by_group(x, weight)
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
@@ -295,11 +348,13 @@ class _WeightLive(_Convolution):
         super().__init__(step)
         self.signal, self.weights = 1, 0
 
-    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
-        result: Tensor = aten.convolution(weight, x, None, *self._settings)
-        return result
+    def forward(self, x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
+        return super().forward(weight, x, plus)
 
     def backward(self, s: Tensor, weight: Tensor) -> Tensor:
         template = s.new_empty(self.step.shape(1))
         result: Tensor = aten.convolution_backward(s, weight, template, None, *self._settings, [False, True, False])[1]
         return result
+
+    def backward_both(self, s: Tensor, weight: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        return self.backward(s, weight), self.backward(s, other)

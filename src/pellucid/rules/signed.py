@@ -16,7 +16,7 @@ from torch import Tensor
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.step import Relevance
 from pellucid.errors import InputError
-from pellucid.rules.blocks import Rows, by_sign
+from pellucid.rules.blocks import Rows, by_sign, keep_above, select_by_sign
 from pellucid.rules.linear import LinearRule, check_epsilon
 from pellucid.rules.maps import LinearMap
 
@@ -29,30 +29,40 @@ class _Account:
     def __init__(self, layer: LinearMap, epsilon: float) -> None:
         self._step = layer.step
         self._epsilon = epsilon
+        self._biased = layer.bias is not None
         self._dtype = accumulation_dtype(layer.output.dtype)
         self._bias = torch.zeros((), dtype=self._dtype, device=layer.output.device)
         self._quotients = torch.zeros_like(self._bias)
 
-    def add(self, s: Tensor, bias: Tensor | None, side: Tensor | None = None) -> None:
-        """A block of quotients s: the bias took ``s * bias``, the stabiliser ``epsilon * side * s``."""
-        if bias is not None:
-            self._bias += (s * bias).sum(dtype=self._dtype)
-        self._quotients += (s if side is None else s * side).sum(dtype=self._dtype)
+    def add(self, s: Tensor, held: Tensor | None, *, stabilised: float = 1.0) -> None:
+        """A block of quotients s: a bias ``held`` took ``sum s held``, the stabiliser ``stabilised epsilon sum s``."""
+        if held is None:
+            if stabilised:
+                self._quotients += stabilised * s.sum(dtype=self._dtype)
+            return
+        sums = (s if s.dtype == self._dtype else s.to(self._dtype)).sum_to_size(tuple(held.shape))
+        self._bias += (sums * held).sum()
+        if stabilised:
+            self._quotients += stabilised * sums.sum()
 
-    def close(self, *, biased: bool) -> None:
+    def close(self) -> None:
         """Write both into the ledger."""
-        if biased:
+        if self._biased:
             self._step.book("bias", self._bias)
         self._step.book("stabiliser", self._quotients * self._epsilon)
 
 
-def _noise(spread: Tensor) -> Tensor:
-    """The rounding error of a difference of two maps of this size."""
-    return spread * (16 * torch.finfo(spread.dtype).eps)
+def _noise(dtype: torch.dtype) -> float:
+    """The rounding error of half the difference of two maps, as a share of half their sum."""
+    return 32 * torch.finfo(dtype).eps
 
 
 def _is_unsigned(x: Tensor) -> bool:
     return x.numel() > 0 and bool(x.amin() >= 0)
+
+
+def _number(value: float, like: Tensor) -> Tensor:
+    return torch.full((), value, dtype=like.dtype, device=like.device)
 
 
 @dataclass(frozen=True)
@@ -77,63 +87,96 @@ class AlphaBeta(LinearRule):
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
+        density = density.contiguous()
         return self._unsigned(layer, density) if _is_unsigned(layer.x) else self._signed(layer, density)
 
     def _unsigned(self, layer: LinearMap, density: Tensor) -> Tensor:
         """For a >= 0: no part is a difference, and each takes its own way back."""
-        above = layer.weight.clamp(min=0)
-        plus = layer.forward(layer.x, above)
-        below = layer.weight.clamp(max=0) if self.beta else None
-        minus = None if below is None else layer.forward(layer.x, below)
+        above, below = layer.weight.clamp(min=0), layer.weight.clamp(max=0)
+        plus = layer.forward(layer.x, above, self._floor(layer, 1))
         account = _Account(layer, self.epsilon)
+        minus = layer.forward(layer.x, below, -self._floor(layer, -1)) if self.beta else None
         for (z, arrived, positive, *rest), bias in Rows(
-            [layer.output, density.contiguous(), plus, *([] if minus is None else [minus])], layer.bias
+            [layer.output, density, plus, *([] if minus is None else [minus])], layer.bias
         ):
-            relevance = z * arrived
-            self._quotient(account, relevance * self.alpha, positive, bias, 1)
             for negative in rest:
-                self._quotient(account, relevance.mul_(self.beta), negative, bias, -1)
-        account.close(biased=layer.bias is not None)
+                torch.div(z, negative, out=negative).mul_(arrived).mul_(self.beta)
+                account.add(negative, None if bias is None else -bias.clamp(max=0))
+            torch.div(z, positive, out=positive).mul_(arrived)
+            if self.alpha != 1:
+                positive.mul_(self.alpha)
+            account.add(positive, None if bias is None else bias.clamp(min=0))
+        account.close()
         result = layer.backward(plus, above)
-        return result if minus is None or below is None else result.sub_(layer.backward(minus, below))
+        return result if minus is None else result.sub_(layer.backward(minus, below))
 
-    def _quotient(self, account: _Account, share: Tensor, part: Tensor, bias: Tensor | None, side: int) -> None:
-        """``share / part``, stabilised, written into ``part``."""
-        held = None if bias is None else bias.clamp(min=0) if side > 0 else bias.clamp(max=0)
-        if held is not None:
-            part.add_(held)
-        torch.div(share, part.add_(side * self.epsilon), out=part)
-        account.add(part, None if held is None else side * held)
+    def _floor(self, layer: LinearMap, side: int) -> Tensor:
+        """What every part of one sign holds without any signal: ``epsilon + |b+|`` or ``epsilon + |b-|``."""
+        if layer.bias is None:
+            return _number(self.epsilon, layer.output)
+        return (layer.bias * side).clamp(min=0) + self.epsilon
 
     def _signed(self, layer: LinearMap, density: Tensor) -> Tensor:
-        """For any signal: two maps of both parts together."""
-        absolute = layer.weight.abs()
-        spread = layer.forward(layer.x.abs(), absolute)
-        crossed = spread if self.beta == 0 else torch.empty_like(spread)
-        account = _Account(layer, self.epsilon)
-        for (z, arrived, size, out), bias in Rows([layer.output, density.contiguous(), spread, crossed], layer.bias):
-            relevance = z * arrived
-            bare = z if bias is None else z - bias
-            plus = self._part(account, relevance * self.alpha, bare, size, bias, 1)
-            if self.beta == 0:
-                out.copy_(plus)
-                continue
-            minus = self._part(account, relevance.mul_(self.beta), bare, size, bias, -1)
-            torch.add(plus, minus, out=out)
-            torch.sub(plus, minus, out=size)
-        account.close(biased=layer.bias is not None)
-        straight = layer.backward(spread, layer.weight)
-        return by_sign(straight, layer.backward(crossed, absolute), layer.x, 1.0).div_(2)
+        """For any signal: with half = |w| |a| / 2, the parts are ``(z - b) / 2 +- half``, plus their share of the bias.
 
-    def _part(
-        self, account: _Account, share: Tensor, bare: Tensor, spread: Tensor, bias: Tensor | None, side: int
-    ) -> Tensor:
-        """``share / z+`` (side 1) or ``share / z-`` (side -1); 0 where that part has no contributions."""
-        part = torch.add(bare, spread, alpha=side).div_(2)
-        none = (part if side > 0 else -part) <= _noise(spread)
-        part.masked_fill_(none, 0)
-        self._quotient(account, share, part, bias, side)
-        return part.masked_fill_(none, 0)
+        Each is computed as a sum with the bias taken out, so that it can be told whether it is more than rounding.
+        """
+        half = layer.forward(layer.x.abs(), layer.weight.abs().div_(2), None if layer.bias is None else -layer.bias / 2)
+        account = _Account(layer, self.epsilon)
+        crossed = half if self.beta == 0 else torch.empty_like(half)
+        rows = Rows([layer.output, density, half, crossed], layer.bias)
+        for (z, arrived, base, out), bias in rows:
+            plus, test = rows.scratch(base), rows.scratch(base, 1)
+            self._quotient(account, base, z, arrived, bias, 1, (plus, test))
+            if self.beta == 0:
+                base.copy_(plus)
+                continue
+            minus = rows.scratch(base, 2)
+            keep_above(plus, test)
+            if bias is not None:
+                base.add_(bias)
+            self._quotient(account, base, z, arrived, bias, -1, (minus, test))
+            keep_above(minus, test)
+            torch.add(plus, minus, out=base)
+            torch.sub(plus, minus, out=out)
+        account.close()
+        if self.beta == 0:
+            # Outputs without positive contributions meet weights of exactly zero, so that their quotients may stay.
+            above, below = layer.backward_both(half, layer.weight.clamp(min=0), layer.weight.clamp(max=0))
+            return select_by_sign(above, below, layer.x)
+        absolute = layer.weight.abs()
+        return by_sign(layer.backward(half, layer.weight), layer.backward(crossed, absolute), layer.x).div_(2)
+
+    def _quotient(
+        self,
+        account: _Account,
+        base: Tensor,
+        z: Tensor,
+        arrived: Tensor,
+        bias: Tensor | None,
+        side: int,
+        into: tuple[Tensor, Tensor],
+    ) -> None:
+        """``share R / (part + |b+-| + epsilon)`` for the contributions of one sign, in magnitudes.
+
+        Args:
+            account: what bias and stabiliser take is written there.
+            base: half the sum of all magnitudes, less (side 1) or plus (side -1) half the bias.
+            z: output. arrived: its density. bias: its bias.
+            side: 1 for the positive part, -1 for the negative one.
+            into: takes the quotients, and what is above zero where that part is more than rounding.
+        """
+        quotient, test = into
+        torch.add(base, z, alpha=side / 2, out=quotient)
+        torch.sub(quotient, base, alpha=_noise(z.dtype), out=test)
+        keep_above(quotient, test)
+        held = None if bias is None else bias.clamp(min=0) if side > 0 else bias.clamp(max=0)
+        quotient.add_(self.epsilon if held is None else held.abs() + self.epsilon)
+        torch.div(z, quotient, out=quotient).mul_(arrived)
+        share = self.alpha if side > 0 else self.beta
+        if share != 1:
+            quotient.mul_(share)
+        account.add(quotient, held, stabilised=side)
 
 
 @dataclass(frozen=True)
@@ -178,32 +221,29 @@ class Gamma(LinearRule):
             raise InputError(f"Expected gamma >= 0, got {self.gamma}.")
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
-        """See the class."""
-        absolute = layer.weight.abs()
+        """Below stands ``|z| + gamma part``, and half the sum of all magnitudes with ``|z|`` is the part of z's sign.
+
+        In magnitudes, so that nothing has to be chosen by sign but the side on which a contribution counts.
+        """
         unsigned = _is_unsigned(layer.x)
-        spread = layer.forward(layer.x if unsigned else layer.x.abs(), absolute)
-        crossed = torch.empty_like(spread)
+        half, bias = self.gamma / 2, layer.bias
+        floor = _number(self.epsilon, layer.output) if bias is None else bias.abs() * half + self.epsilon
+        absolute = layer.weight.abs().mul_(half)
+        below = layer.forward(layer.x if unsigned else layer.x.abs(), absolute, floor)
+        crossed = torch.empty_like(below)
         account = _Account(layer, self.epsilon)
-        one_sided, one = True, torch.ones((), dtype=spread.dtype, device=spread.device)
-        for (z, arrived, size, out), bias in Rows([layer.output, density.contiguous(), spread, crossed], layer.bias):
-            # All in magnitudes: with side = sign(z), the part of z's own sign is side * own.
-            side = torch.copysign(one, z)
-            own = torch.addcmul(size, side, z if bias is None else z - bias).div_(2)
-            own.masked_fill_(own <= _noise(size), 0)
-            held = None
-            if bias is not None:
-                held = (side * bias).add_(bias.abs()).div_(2)
-                own.add_(held)
-            magnitude = z.abs()
-            below = torch.add(magnitude, own, alpha=self.gamma).add_(self.epsilon)
-            torch.div(magnitude.mul_(arrived), below, out=size)
-            torch.mul(size, side, out=out)
-            account.add(
-                size, None if held is None or bias is None else held.mul_(side).mul_(self.gamma).add_(bias), side
-            )
-            one_sided = one_sided and unsigned and torch.equal(size, out)
-        account.close(biased=layer.bias is not None)
+        one_sided = True
+        rows = Rows([layer.output, density.contiguous(), below, crossed], bias)
+        for (z, arrived, s, out), held in rows:
+            magnitude = torch.abs(z, out=rows.scratch(z))
+            torch.div(arrived, s.add_(magnitude, alpha=1 + half), out=out)
+            torch.mul(magnitude, out, out=s)
+            out.mul_(z)
+            account.add(s, None if held is None else held * (1 + half), stabilised=0)
+            account.add(out, None if held is None else held.abs() * half)
+            one_sided = one_sided and unsigned and torch.equal(s, out)
+        account.close()
         if unsigned and one_sided:  # every output that matters is positive: one map of w + gamma w+
-            return layer.backward(spread, layer.weight + self.gamma * layer.weight.clamp(min=0))
-        straight = layer.backward(spread, layer.weight).mul_(1 + self.gamma / 2)
-        return by_sign(straight, layer.backward(crossed, absolute), layer.x, self.gamma / 2)
+            return layer.backward(below, layer.weight + self.gamma * layer.weight.clamp(min=0))
+        straight, other = layer.backward(below, layer.weight * (1 + half)), layer.backward(crossed, absolute)
+        return straight.add_(other) if unsigned else by_sign(straight, other, layer.x)
