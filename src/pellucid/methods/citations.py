@@ -61,6 +61,11 @@ SIMONYAN = """@inproceedings{simonyan2014,
   title = {Deep Inside Convolutional Networks: Visualising Image Classification Models and Saliency Maps},
   booktitle = {ICLR Workshop}, year = {2014}
 }"""
+SHRIKUMAR = """@inproceedings{shrikumar2017,
+  author = {Shrikumar, Avanti and Greenside, Peyton and Kundaje, Anshul},
+  title = {Learning Important Features Through Propagating Activation Differences},
+  booktitle = {International Conference on Machine Learning}, year = {2017}
+}"""
 
 _BY_COMPOSITE = {
     "attn-lrp": (_BACH, _ACHTIBAT),

@@ -11,7 +11,7 @@ from torch import Tensor
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Point
 from pellucid.methods.base import Attribution, Cost, Family
-from pellucid.methods.citations import SIMONYAN
+from pellucid.methods.citations import SHRIKUMAR, SIMONYAN
 from pellucid.methods.points import AtPoints, PointMethod
 from pellucid.targets import Target
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
 __all__ = ["Gradient", "GradientTimesInput"]
-
-_SHRIKUMAR = """@inproceedings{shrikumar2017,
-  author = {Shrikumar, Avanti and Greenside, Peyton and Kundaje, Anshul},
-  title = {Learning Important Features Through Propagating Activation Differences},
-  booktitle = {International Conference on Machine Learning}, year = {2017}
-}"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,7 @@ class GradientTimesInput(Gradient):
 
     name: ClassVar[str] = "gradient-x-input"
     advice: ClassVar[str] = "A first, cheap share of the output; exact where the model is linear."
-    citation: ClassVar[str] = _SHRIKUMAR
+    citation: ClassVar[str] = SHRIKUMAR
     unit: ClassVar[str] = ""
 
     def share(self, value: Tensor, gradient: Tensor) -> Tensor:
