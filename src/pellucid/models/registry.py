@@ -17,6 +17,8 @@ from pellucid.models.from_torchvision import load_torchvision
 from pellucid.models.from_transformers import load_transformers
 from pellucid.models.labels import read_labels
 from pellucid.models.loaded import LoadedModel
+from pellucid.models.mxnet.load import SUFFIX as SYMBOL
+from pellucid.models.mxnet.load import load_mxnet
 from pellucid.models.preprocessing import Preprocessing
 from pellucid.models.spec import GRAMMAR, Spec, parse_spec
 
@@ -26,6 +28,7 @@ LOADERS: dict[str, Callable[[Spec], LoadedModel]] = {
     "timm": load_timm,
     "hf": load_transformers,
     "python": load_python,
+    "mxnet": load_mxnet,
 }
 WHOLE_MODELS = (".pt", ".pth", ".pt2", ".ts", ".onnx", ".safetensors", ".params")
 
@@ -46,6 +49,8 @@ def load_model(
             ``?weights=none`` (random) and ``&classes=N`` (another number of outputs); ``hf:FOLDER`` or ``hf:HUB_NAME``;
             ``python:package.module:factory``, any importable callable that returns a module or a LoadedModel. The
             current folder is searched only where Python itself searches it; the command line adds it.
+            ``NAME-symbol.json``, a model of MXNet, whose weights are the newest ``NAME-0000.params`` beside it;
+            ``mxnet:FILE?params=FILE&outputs=NODE,NODE`` names the weights, or other outputs.
         labels: class names in place of the library's: a file with one name a line, a JSON list or {index: name}, or the
             names.
         preprocess: preprocessing in place of the library's: a JSON file, its fields, or a Preprocessing.
@@ -60,8 +65,7 @@ def load_model(
     """
     if not isinstance(spec, str):
         raise InputError(f"load_model expects a specification ({GRAMMAR}), but got {type(spec).__name__}.")
-    _refuse_bare_file(spec)
-    parsed = parse_spec(spec, LOADERS, trust=trust)
+    parsed = parse_spec(_of_file(spec), LOADERS, trust=trust)
     names = None if labels is None else read_labels(labels)
     given = _preprocessing(preprocess)
     with torch.random.fork_rng(devices=[]):
@@ -89,10 +93,19 @@ def _preprocessing(given: str | Path | Preprocessing | Mapping[str, Any] | None)
     return Preprocessing.from_dict(given) if isinstance(given, Mapping) else Preprocessing.from_file(given)
 
 
-def _refuse_bare_file(spec: str) -> None:
+def _of_file(spec: str) -> str:
+    """The specification that a bare file name stands for; other specifications as they are.
+
+    Raises:
+        InputError: the file cannot tell how its network is built.
+    """
+    name = spec.partition("?")[0]
+    if name.endswith(SYMBOL) and name.partition(":")[0] not in LOADERS:
+        return f"mxnet:{spec}"
     if ":" not in spec and (Path(spec).suffix.lower() in WHOLE_MODELS or Path(spec).is_file()):
         raise InputError(
             f"{spec!r} is a file alone, which does not say how the network is built; whole models in files cannot be "
             f"loaded yet. Name the architecture and the weights, for example torchvision:resnet18?weights={spec}, or "
             f"a function that builds the model, python:package.module:factory. A model is named as {GRAMMAR}."
         )
+    return spec

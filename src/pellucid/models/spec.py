@@ -5,16 +5,24 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pellucid.errors import InputError
 
 GRAMMAR = (
     "demo | torchvision:NAME[?weights=FILE|none|DEFAULT][&classes=N] | timm:NAME[?weights=...][&classes=N] | "
-    "hf:FOLDER_OR_HUB_NAME | python:package.module:factory"
+    "hf:FOLDER_OR_HUB_NAME | python:package.module:factory | NAME-symbol.json (MXNet) | "
+    "mxnet:FILE[?params=FILE][&outputs=NODE,NODE]"
 )
-OPTIONS = ("weights", "classes")
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "demo": ("weights", "classes"),
+    "torchvision": ("weights", "classes"),
+    "timm": ("weights", "classes"),
+    "mxnet": ("params", "outputs"),
+}
+"""Which options each prefix takes; the names of the others may hold question marks."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class Spec:
         name: the part after the prefix, without the options.
         weights: a file, ``none`` (random), a name of the library's own (``DEFAULT``), or None where not given.
         classes: the number of outputs to build, where given.
+        params: the file with the weights of a graph, where given.
+        outputs: nodes whose results are the outputs, in place of the file's own.
         trust: whether a pickle, or code that comes with a hub model, may run.
     """
 
@@ -35,6 +45,8 @@ class Spec:
     name: str
     weights: str | None = None
     classes: int | None = None
+    params: str | None = None
+    outputs: tuple[str, ...] = ()
     trust: bool = False
 
     @property
@@ -63,25 +75,29 @@ def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False) -> Sp
     if not colon:
         prefix, _, rest = text.partition("?")
         rest = f"?{rest}" if rest else ""
-    name, question, options = rest.partition("?") if prefix in ("torchvision", "timm", "demo") else (rest, "", "")
-    weights: str | None = None
-    classes: int | None = None
-    # A file name may hold an ampersand, so only one that starts another option divides.
-    for option in re.split(rf"&(?=(?:{'|'.join(OPTIONS)})=)", options) if question else ():
+    allowed = OPTIONS.get(prefix, ())
+    # A file name may hold question marks and ampersands, so only one that starts an option divides.
+    file_named = prefix not in ("demo", "torchvision", "timm")
+    start = rf"\?(?=(?:{'|'.join(allowed)})=)" if file_named else r"\?"
+    name, *options = re.split(start, rest, maxsplit=1) if allowed else [rest]
+    given: dict[str, Any] = {}
+    for option in re.split(rf"&(?=(?:{'|'.join(allowed)})=)", options[0]) if options else ():
         key, _, value = option.partition("=")
-        if key == "weights" and value:
-            weights = os.path.expanduser(value)  # shells do so only at the start of a word
-        elif key == "classes" and value.isascii() and value.isdigit() and 0 < int(value) < 10**7:
-            classes = int(value)
+        if key in allowed and key in ("weights", "params") and value:
+            given[key] = os.path.expanduser(value)  # shells do so only at the start of a word
+        elif key in allowed and key == "classes" and value.isascii() and value.isdigit() and 0 < int(value) < 10**7:
+            given[key] = int(value)
+        elif key in allowed and key == "outputs" and value:
+            given[key] = tuple(part.strip() for part in value.split(",") if part.strip())
         else:
             raise InputError(
-                f"{text!r}: the option {option!r} is not understood{did_you_mean(key, OPTIONS)}. "
+                f"{text!r}: the option {option!r} is not understood{did_you_mean(key, allowed)}. "
                 f"A model is named as {GRAMMAR}."
             )
     if bool(name) == (prefix == "demo"):
         expected = "stands alone" if prefix == "demo" else "needs a name after the colon"
         raise InputError(f"{text!r}: {prefix} {expected}. A model is named as {GRAMMAR}.")
-    return Spec(text, prefix, name, weights, classes, trust)
+    return Spec(text, prefix, os.path.expanduser(name) if file_named else name, trust=trust, **given)
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

@@ -1,0 +1,1 @@
+"""Graphs of named operations, whatever file they came from, as ordinary torch modules."""

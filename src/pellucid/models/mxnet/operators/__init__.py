@@ -1,0 +1,1 @@
+"""MXNet's operators, one family a file: what each of them is in torch."""
