@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pellucid.engine.inputs import Prepared
 from pellucid.engine.intercept import Intercept, intercepting
+from pellucid.engine.observer import unwatched
 from pellucid.engine.passes import Chunk, Make, Pass, Scalar
 from pellucid.engine.point import Kind, Point, Values
 from pellucid.engine.shadow import Shadow, forward_conditions
@@ -53,6 +54,7 @@ class ModelFunction:
         self._tick = tick or (lambda _: None)
         self._inputs: dict[Point, Tensor] | None = None
         self._gate: str | None = "unknown"
+        self._parameters = list(shadow.module.parameters())
 
     # -- points -------------------------------------------------------------------------------------------------
 
@@ -133,22 +135,37 @@ class ModelFunction:
             InputError: the model's forward raised; the cause is chained. A layer did not run, or several times.
             ModelError: explained ids are looked up in no embedding.
         """
-        intercept = Intercept(
-            values, read, leaves if differentiate else (), ids=self._ids(rows), watch=self._gate is not None
-        )
+        asked = (values, rows, read, leaves, differentiate)
+        raw, intercept = self._run(*asked, watch=self._gate not in (None, "unknown"))
+        if self._gate == "unknown" and self._may_be_gated(raw):
+            raw, intercept = self._run(*asked, watch=True)
+        count = self.batch if rows is None else len(rows)
+        self.forwards += count
+        self._tick(count)
+        return Pass(raw, self._before_gate(raw, intercept), intercept.found)
+
+    def _run(
+        self,
+        values: Values,
+        rows: Tensor | None,
+        read: Sequence[Point],
+        leaves: Sequence[Point],
+        differentiate: bool,
+        *,
+        watch: bool,
+    ) -> tuple[Any, Intercept]:
+        intercept = Intercept(values, read, leaves if differentiate else (), ids=self._ids(rows), watch=watch)
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad() if differentiate else torch.no_grad())
-            stack.enter_context(_frozen(self.shadow.module))
+            stack.enter_context(unwatched(self.shadow.module))
+            stack.enter_context(_frozen(self._parameters))
             stack.enter_context(forward_conditions(self.shadow))
             drawn = stack.enter_context(seeded(self._seed, self._device()))
             stack.enter_context(intercepting(intercept, self.shadow))
             raw = self._call(intercept.arguments(self.prepared, rows))
             self.drew = self.drew or drawn()
         intercept.check()
-        count = self.batch if rows is None else len(rows)
-        self.forwards += count
-        self._tick(count)
-        return Pass(raw, self._before_gate(raw, intercept), intercept.found)
+        return raw, intercept
 
     def _call(self, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> Any:
         positional, named = arguments
@@ -171,8 +188,18 @@ class ModelFunction:
         return ids if rows is None else {name: tensor.index_select(0, rows) for name, tensor in ids.items()}
 
     def _device(self) -> torch.device | None:
-        parameter = next(self.shadow.module.parameters(), None)
-        return None if parameter is None else parameter.device
+        return self._parameters[0].device if self._parameters else None
+
+    def _may_be_gated(self, raw: Any) -> bool:
+        """Whether a softmax, log-softmax or sigmoid can have made these numbers; to see it run costs more."""
+        try:
+            output, _ = main_output(raw)
+        except InputError:
+            return True
+        if not output.is_floating_point() or output.numel() == 0:
+            return True
+        low, high = (float(bound) for bound in torch.aminmax(output.detach()))
+        return (low >= 0 and high <= 1) or high <= 0
 
     def _before_gate(self, raw: Any, intercept: Intercept) -> Tensor | None:
         """The input of the output gate; after the first pass it is known whether there is one."""
@@ -306,9 +333,9 @@ class ModelFunction:
 
 
 @contextmanager
-def _frozen(module: nn.Module) -> Iterator[None]:
+def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """No parameter of a shadow needs a gradient inside."""
-    flipped = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    flipped = [parameter for parameter in parameters if parameter.requires_grad]
     for parameter in flipped:
         parameter.requires_grad_(False)
     try:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from pellucid.engine.record import Live, ModuleOutput, Record, leaves
 
-__all__ = ["Observer", "observing", "watch_modules"]
+__all__ = ["Observer", "observing", "unwatched", "watch_modules"]
 
 aten = torch.ops.aten
 
@@ -317,8 +318,32 @@ def watch_modules(shadow: nn.Module) -> None:
 
         return hook
 
+    placed: list[tuple[dict[int, Any], int, Any]] = []
     for name, module in shadow.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
-        module.register_forward_pre_hook(starts(name))
-        module.register_forward_hook(ends(name), always_call=True)
+        before = module.register_forward_pre_hook(starts(name))
+        after = module.register_forward_hook(ends(name), always_call=True)
+        tables = ((module._forward_pre_hooks, before), (module._forward_hooks, after))
+        placed += [(table, handle.id, table[handle.id]) for table, handle in tables]
+    _placed[shadow] = placed
+
+
+_placed: WeakKeyDictionary[nn.Module, list[tuple[dict[int, Any], int, Any]]] = WeakKeyDictionary()
+"""The hooks of watched shadows: the table that holds each, its number there, the hook."""
+
+
+@contextmanager
+def unwatched(shadow: nn.Module) -> Iterator[None]:
+    """Forwards of a watched shadow that no observer looks at, without its hooks: they cost more than small modules."""
+    if getattr(_active, "observer", None) is not None:
+        yield
+        return
+    placed = _placed.get(shadow, [])
+    try:
+        for table, number, _ in placed:
+            table.pop(number, None)
+        yield
+    finally:
+        for table, number, hook in placed:
+            table[number] = hook
