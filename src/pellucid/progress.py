@@ -28,6 +28,10 @@ class Progress:
         """How many rows will be run in all, as far as is known now."""
         self.total = total
 
+    def expect_more(self, rows: int) -> None:
+        """``rows`` more will be run after those that were, as far as is known now."""
+        self.total = self.done + rows
+
     def advance(self, count: int) -> None:
         """``count`` more rows were run."""
         self.done += count

@@ -267,19 +267,38 @@ class ModelFunction:
             yield chunk.with_results(scalar.of(done, chunk.rows), {})
 
     def gradients(
-        self, steps: int, make: Make, scalar: Scalar, points: Sequence[Point], *, samples: Tensor | None = None
+        self,
+        steps: int,
+        make: Make,
+        scalar: Scalar,
+        points: Sequence[Point],
+        *,
+        samples: Tensor | None = None,
+        beside: Sequence[Point] = (),
     ) -> Iterator[Chunk]:
-        """As :meth:`scalars`, with the gradients at ``points``."""
+        """As :meth:`scalars`, with the gradients at ``points``.
+
+        Args:
+            beside: further points on the way, whose values and gradients are wanted as they come by.
+        """
         for chunk in self.chunks(steps, samples):
-            yield chunk.with_results(*self.gradient(make(chunk.steps, chunk.rows), chunk.rows, scalar, points))
+            scalars, done, gradients = self._gradient(make(chunk.steps, chunk.rows), chunk.rows, scalar, points, beside)
+            yield chunk.with_results(scalars, gradients, {point: done.values[point].detach() for point in beside})
 
     def gradient(
         self, values: Values, rows: Tensor | None, scalar: Scalar, points: Sequence[Point]
     ) -> tuple[Tensor, dict[Point, Tensor]]:
         """Scalars (n,) and their gradients (n, ...) at ``points``, of one pass."""
+        scalars, _, gradients = self._gradient(values, rows, scalar, points, ())
+        return scalars, gradients
+
+    def _gradient(
+        self, values: Values, rows: Tensor | None, scalar: Scalar, points: Sequence[Point], beside: Sequence[Point]
+    ) -> tuple[Tensor, Pass, dict[Point, Tensor]]:
         layers = [self.layer(name) for name in scalar.layers]
-        done = self.run(values, rows, read=[*points, *layers], leaves=points, differentiate=True)
-        return self.differentiate(scalar.of(done, rows), done, points)
+        done = self.run(values, rows, read=[*points, *beside, *layers], leaves=points, differentiate=True)
+        scalars, gradients = self.differentiate(scalar.of(done, rows), done, [*points, *beside])
+        return scalars, done, gradients
 
     def differentiate(
         self, scalars: Tensor, done: Pass, points: Sequence[Point], *, again: bool = False

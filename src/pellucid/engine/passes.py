@@ -92,6 +92,7 @@ class Chunk:
         width: how many samples are run.
         scalars: (n,).
         gradients: (n, ...) by point.
+        values: (n, ...) what was at those of the points at which nothing was put.
     """
 
     steps: Tensor
@@ -100,14 +101,21 @@ class Chunk:
     width: int
     scalars: Tensor = field(default_factory=lambda: torch.empty(0))
     gradients: Mapping[Point, Tensor] = field(default_factory=dict)
+    values: Mapping[Point, Tensor] = field(default_factory=dict)
 
-    def with_results(self, scalars: Tensor, gradients: Mapping[Point, Tensor]) -> Chunk:
+    def with_results(
+        self, scalars: Tensor, gradients: Mapping[Point, Tensor], values: Mapping[Point, Tensor] | None = None
+    ) -> Chunk:
         """The same rows with what they gave."""
-        return replace(self, scalars=scalars, gradients=gradients)
+        return replace(self, scalars=scalars, gradients=gradients, values=values or {})
+
+    def split(self, values: Tensor) -> tuple[Tensor, slice]:
+        """``values`` (n, ...) as (steps, samples, ...), and which of the samples that are run these are."""
+        if len(values) % self.width == 0:
+            return values.reshape(-1, self.width, *values.shape[1:]), slice(0, self.width)
+        return values[None], slice(self.start, self.start + len(values))
 
     def add(self, total: Tensor, values: Tensor) -> None:
         """Add ``values`` (n, ...) to ``total`` (width, ...), every row to its sample, in the same order always."""
-        if len(values) % self.width == 0:
-            total += values.reshape(-1, self.width, *values.shape[1:]).sum(0, dtype=total.dtype)
-        else:
-            total[self.start : self.start + len(values)] += values
+        parts, samples = self.split(values)
+        total[samples] += parts.sum(0, dtype=total.dtype)
