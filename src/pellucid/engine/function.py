@@ -246,10 +246,14 @@ class ModelFunction:
 
     def start(self, target: Target) -> Scalar:
         """:meth:`fix` with a forward of its own."""
+        return self.begin(target)[0]
+
+    def begin(self, target: Target, read: Sequence[Point] = ()) -> tuple[Scalar, Pass]:
+        """:meth:`fix` with a forward of its own that reads the explained inputs and ``read`` too."""
         ids = [point for point in self.points if point.kind is Kind.LOOK_UP]
-        done = self.run({}, read=[*ids, *map(self.layer, target.layers())])
+        done = self.run({}, read=[*ids, *read, *map(self.layer, target.layers())])
         self.inputs_of(done)
-        return self.fix(target, done)
+        return self.fix(target, done), done
 
     def scalars(self, steps: int, make: Make, scalar: Scalar, *, samples: Tensor | None = None) -> Iterator[Chunk]:
         """Scalars of ``steps`` variants of every sample, as many at once as memory allows.

@@ -31,9 +31,7 @@ class Gradient(PointMethod):
     name: ClassVar[str] = "gradient"
     family: ClassVar[Family] = "gradient"
     cost: ClassVar[str] = "1 forward + gradient"
-    advice: ClassVar[str] = (
-        "How the output would move with small changes of the input; noisy, no share of the output."
-    )
+    advice: ClassVar[str] = "How the output would move with small changes of the input; noisy, no share of the output."
     citation: ClassVar[str] = SIMONYAN
     unit: ClassVar[str] = "gradient"
 
@@ -47,8 +45,7 @@ class Gradient(PointMethod):
         points = function.inputs_of(done) | {p: done.values[p] for p in map(function.layer, call.layers)}
         _, gradients = function.differentiate(scalar.of(done), done, list(points))
         values = {point: self.share(value.detach(), gradients[point]) for point, value in points.items()}
-        layers = {name: values.pop(function.layer(name)) for name in dict.fromkeys(call.layers)}
-        return self.dressed(call, scalar, AtPoints(values), layers=layers)
+        return self.dressed(call, scalar, AtPoints(values))
 
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """See the class."""

@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.engine.ledger import Entry, Ledger
+from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Point, Values
-from pellucid.errors import InputError
-from pellucid.methods.base import Cost, Family, per_sample_sum
+from pellucid.methods.base import Cost, Family
 from pellucid.methods.baselines import baselines_at
-from pellucid.methods.points import AtPoints, PointMethod
+from pellucid.methods.completeness import check_tolerance, completeness_ledger, missed, missed_note, scalar_at
+from pellucid.methods.points import AtPoints, PointMethod, shaped
+from pellucid.methods.quadrature import Quadrature, quadrature, spread
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["IntegratedGradients", "Quadrature", "completeness_ledger", "quadrature"]
+__all__ = ["IntegratedGradients", "completeness_ledger"]
 
 _CITATION = """@inproceedings{sundararajan2017,
   author = {Sundararajan, Mukund and Taly, Ankur and Yan, Qiqi},
   title = {Axiomatic Attribution for Deep Networks},
   booktitle = {International Conference on Machine Learning}, year = {2017}
 }"""
-
-Quadrature = Literal["gauss-legendre", "trapezoid", "midpoint", "left", "right"]
-
-
-def quadrature(rule: str, steps: int) -> tuple[Tensor, Tensor]:
-    """Nodes in [0, 1] and weights that sum to 1, both (steps,), float64.
-
-    Raises:
-        InputError: no such rule, or too few steps for it.
-    """
-    least = 2 if rule == "trapezoid" else 1
-    if not isinstance(steps, int) or steps < least:
-        raise InputError(f"Expected steps as a whole number of {least} or more for the rule {rule!r}, got {steps!r}.")
-    if rule == "gauss-legendre":
-        nodes, weights = np.polynomial.legendre.leggauss(steps)
-        return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2)
-    even = torch.arange(steps, dtype=torch.float64)
-    if rule == "trapezoid":
-        ends = torch.full((steps,), 1 / (steps - 1), dtype=torch.float64)
-        ends[[0, -1]] /= 2
-        return even / (steps - 1), ends
-    shift = {"left": 0.0, "midpoint": 0.5, "right": 1.0}
-    if rule not in shift:
-        raise InputError(
-            f"No quadrature rule is called {rule!r}. Expected one of: gauss-legendre, trapezoid, {', '.join(shift)}."
-        )
-    return (even + shift[rule]) / steps, torch.full((steps,), 1 / steps, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -71,6 +44,9 @@ class IntegratedGradients(PointMethod):
         baseline: see ``pellucid.methods.Baseline``; a list averages over several.
         tolerance: double the steps until ``|sum - (f(x) - f(b))| <= tolerance |f(x) - f(b)|`` for every sample.
         most_steps: do not go beyond.
+
+    Raises:
+        InputError: a setting is out of range, or the baseline does not fit the input.
     """
 
     steps: int = 50
@@ -86,14 +62,9 @@ class IntegratedGradients(PointMethod):
     citation: ClassVar[str] = _CITATION
 
     def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            InputError: one of them is out of range.
-        """
+        """Check the settings."""
         quadrature(self.quadrature, self.steps)
-        if self.tolerance is not None and not self.tolerance > 0:
-            raise InputError(f"Expected tolerance > 0, or None for a fixed number of steps, got {self.tolerance}.")
+        check_tolerance(self.tolerance, self.steps, self.most_steps, what="steps")
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """The steps, once per baseline."""
@@ -103,87 +74,108 @@ class IntegratedGradients(PointMethod):
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """See the class."""
         baselines = baselines_at(call, points, self.baseline)
-        call.progress.expect((self.steps + 1) * call.batch * len(baselines))
-        total = {point: torch.zeros_like(value) for point, value in points.items()}
-        floor = torch.zeros_like(scalar.output, dtype=torch.float64)
-        missed, most = torch.zeros(call.batch, dtype=torch.bool), self.steps
-        for baseline in baselines:
-            reference = _value(call, scalar, baseline)
-            floor += reference.double()
-            found, steps, late = self._refined(call, scalar, points, baseline, scalar.output - reference)
-            for point, value in found.items():
-                total[point] += value
-            missed |= late.cpu()
-            most = max(most, steps)
-        values = {point: value / len(baselines) for point, value in total.items()}
-        notes = []
-        if bool(missed.any()):
-            notes.append(
-                f"{int(missed.sum())} of {call.batch} samples did not meet tolerance={self.tolerance:g} within "
-                f"{most} steps: see the ledger's gap."
+        call.progress.expect_more((self.steps + 1) * call.batch * len(baselines))
+        floors = torch.stack([scalar_at(call, scalar, baseline).double() for baseline in baselines])
+        differences = scalar.output.double() - floors
+
+        def found(values: Mapping[Point, Tensor], late: Tensor, steps: int) -> AtPoints:
+            return AtPoints(
+                values,
+                completeness_ledger(scalar.output, floors.mean(0), values),
+                notes=missed_note(late, self.tolerance, steps, what="steps"),
+                settings={"steps taken": steps},
             )
-        ledger = completeness_ledger(scalar.output, floor / len(baselines), values)
-        return AtPoints(values, ledger, notes=tuple(notes), settings={"steps taken": most})
 
-    def _refined(
-        self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor], baseline: Values, difference: Tensor
-    ) -> tuple[dict[Point, Tensor], int, Tensor]:
-        """The attribution, the most steps that a sample took, and which samples missed the tolerance."""
-        steps = self.steps
-        found = self._integral(call, scalar, points, baseline, steps, None)
-        late = torch.zeros_like(difference, dtype=torch.bool)
+        def integral(steps: int, samples: Tensor | None) -> _Integral:
+            return _Integral(call, scalar, points, baselines, quadrature(self.quadrature, steps), samples)
+
+        nobody = torch.zeros(call.batch, dtype=torch.bool, device=floors.device)
+        first = integral(self.steps, None)
+        for _ in first:
+            self.offer(call, scalar, points, lambda: found(first.values(), nobody, first.taken))
+        values = first.values()
         if self.tolerance is None:
-            return found, steps, late
-        while True:
-            gap = (per_sample_sum(found) - difference.double()).abs()
-            late = gap > self.tolerance * difference.double().abs()
-            if not bool(late.any()) or steps * 2 > self.most_steps:
-                return found, steps, late
-            steps *= 2
+            return found(values, nobody, self.steps)
+        steps, late = self.steps, missed(values, differences, self.tolerance)
+        while bool(late.any()) and steps < self.most_steps:
+            self.offer(call, scalar, points, partial(found, values, nobody, steps))
+            steps = min(2 * steps, self.most_steps)
             again = late.nonzero()[:, 0]
-            better = self._integral(call, scalar, points, baseline, steps, again)
-            for point, value in better.items():
-                found[point][again] = value
+            call.progress.expect_more(steps * len(again) * len(baselines))
+            better = integral(steps, again)
+            for _ in better:
+                pass
+            values = {point: value.index_copy(0, again, better.values()[point]) for point, value in values.items()}
+            late = missed(values, differences, self.tolerance)
+        return found(values, late, steps)
 
-    def _integral(
+
+class _Integral:
+    """The mean over straight paths from several baselines, growing with every pass.
+
+    Args:
+        call: runs the model.
+        scalar: what is explained.
+        points: the ends of the paths, each (N, ...).
+        baselines: their beginnings, likewise.
+        rule: nodes and weights of the quadrature, (steps,).
+        samples: (M,) which samples; None: all.
+    """
+
+    def __init__(
         self,
         call: Call,
         scalar: Scalar,
         points: Mapping[Point, Tensor],
-        baseline: Values,
-        steps: int,
+        baselines: Sequence[Values],
+        rule: tuple[Tensor, Tensor],
         samples: Tensor | None,
-    ) -> dict[Point, Tensor]:
-        nodes, weights = (part.to(scalar.output.device) for part in quadrature(self.quadrature, steps))
+    ) -> None:
+        device = scalar.output.device
+        order = spread(len(rule[0]))
+        self._nodes, self._weights = (part[order].to(device) for part in rule)
+        self._call, self._scalar, self._points, self._samples = call, scalar, points, samples
+        self._several = len(baselines)
+        self._origins = {point: torch.stack([baseline[point] for baseline in baselines]) for point in points}
+        chosen = {point: value if samples is None else value[samples] for point, value in points.items()}
+        self._sums = {
+            point: torch.zeros_like(value, dtype=accumulation_dtype(value.dtype)) for point, value in chosen.items()
+        }
+        self._done = torch.zeros(len(next(iter(chosen.values()))), dtype=torch.float64, device=device)
+        self.taken = 0
+        """Steps done."""
+
+    def __iter__(self) -> Iterator[None]:
+        """Do the work; comes by when something is known of every sample."""
+        several = self._several
 
         def make(numbers: Tensor, rows: Tensor) -> Values:
             return {
-                point: torch.lerp(baseline[point][rows], value[rows], _shaped(nodes[numbers], value).to(value.dtype))
-                for point, value in points.items()
+                point: torch.lerp(
+                    self._origins[point][numbers % several, rows],
+                    value[rows],
+                    shaped(self._nodes[numbers // several].to(value.dtype), value),
+                )
+                for point, value in self._points.items()
             }
 
-        chosen = {point: value if samples is None else value[samples] for point, value in points.items()}
-        sums = {point: torch.zeros_like(value) for point, value in chosen.items()}
-        for chunk in call.function.gradients(steps, make, scalar, list(points), samples=samples):
+        passes = self._call.function.gradients(
+            len(self._nodes) * several, make, self._scalar, list(self._points), samples=self._samples
+        )
+        for chunk in passes:
+            weights = self._weights[chunk.steps // several]
             for point, gradient in chunk.gradients.items():
-                chunk.add(sums[point], gradient * _shaped(weights[chunk.steps], gradient).to(gradient.dtype))
-        where = slice(None) if samples is None else samples
-        return {point: sums[point] * (value - baseline[point][where]) for point, value in chosen.items()}
+                way = self._points[point][chunk.rows] - self._origins[point][chunk.steps % several, chunk.rows]
+                share = way.mul_(gradient).mul_(shaped(weights.to(way.dtype), way))
+                chunk.add(self._sums[point], share)
+            chunk.add(self._done, weights)
+            self.taken = int(chunk.steps[-1]) // several + 1
+            if bool((self._done > 0).all()):
+                yield
 
-
-def _shaped(factors: Tensor, like: Tensor) -> Tensor:
-    """(n,) so that it broadcasts along the other dimensions of ``like``."""
-    return factors.view(-1, *[1] * (like.ndim - 1))
-
-
-def _value(call: Call, scalar: Scalar, values: Values) -> Tensor:
-    """The scalar (N,) with ``values`` at their points."""
-    parts = list(call.function.scalars(1, lambda _, rows: {p: v[rows] for p, v in values.items()}, scalar))
-    return torch.cat([part.scalars for part in parts])
-
-
-def completeness_ledger(output: Tensor, baseline: Tensor, values: Mapping[Point, Tensor]) -> Ledger:
-    """``f(x) = f(baseline) + what the inputs got + gap`` over the batch; the gap is what ``unaccounted`` shows."""
-    entries = [Entry("baseline", "", math.fsum(baseline.double().tolist()))]
-    entries += [Entry("input", point.name, float(value.sum(dtype=torch.float64))) for point, value in values.items()]
-    return Ledger(math.fsum(output.double().tolist()), tuple(entries))
+    def values(self) -> dict[Point, Tensor]:
+        """The shares, each (M, ...), by the steps done so far."""
+        return {
+            point: (total / shaped(self._done.to(total.dtype), total)).to(self._points[point].dtype)
+            for point, total in self._sums.items()
+        }

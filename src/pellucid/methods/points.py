@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from pellucid.engine.function import ModelFunction
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.passes import Scalar
-from pellucid.engine.point import Point
+from pellucid.engine.point import Kind, Point
 from pellucid.methods.base import Attribution, Method, by_input
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["AtPoints", "PointMethod"]
+__all__ = ["AtPoints", "JointMethod", "PointMethod", "layer_values", "shaped"]
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,26 @@ class PointMethod(Method):
         function = call.function
         target.check_layers(function.shadow.modules)
         scalar = function.start(target)
-        inputs = function.inputs
         call.partial = None
-        found = self.at(call, scalar, inputs)
+        found = self.at(call, scalar, function.inputs)
         layers: dict[str, Tensor] = {}
         notes = list(found.notes)
-        for name in call.layers:
-            call.partial = None  # what a layer gave so far is no estimate of the whole
+        call.partial = lambda: self.dressed(call, scalar, found, layers=dict(layers), notes=notes)
+        for name in dict.fromkeys(call.layers):
             there = self.at(call, scalar, layer_values(function, name))
             layers[name] = there.values[function.layer(name)]
             notes.extend(note for note in there.notes if note not in notes)
         return self.dressed(call, scalar, found, layers=layers, notes=notes)
+
+    def offer(
+        self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor], estimate: Callable[[], AtPoints]
+    ) -> None:
+        """Let Ctrl-C give ``estimate()``, what was found so far, where the work is on the explained inputs.
+
+        What a layer got so far is no estimate of the whole: there the inputs, which come first, are given as found.
+        """
+        if all(point.kind is not Kind.LAYER for point in points):
+            call.partial = lambda: self.dressed(call, scalar, estimate())
 
     def dressed(
         self,
@@ -81,23 +90,65 @@ class PointMethod(Method):
         layers: Mapping[str, Tensor] | None = None,
         notes: list[str] | None = None,
     ) -> Attribution:
-        """An attribution of what was found at the inputs."""
+        """An attribution of what was found at the inputs, and at layers where there are some among the points."""
         ids = call.prepared.ids
         details = {
             f"{kind} of {name}" if len(parts) > 1 else kind: value
-            for kind, parts in ((kind, by_input(at, ids)) for kind, at in found.details.items())
+            for kind, parts in ((kind, by_input(_at_inputs(at), ids)) for kind, at in found.details.items())
             for name, value in parts.items()
         }
+        at_layers = {point.name: value for point, value in found.values.items() if point.kind is Kind.LAYER}
         return Attribution(
-            relevance=by_input(found.values, ids),
+            relevance=by_input(_at_inputs(found.values), ids),
             output=scalar.output,
             target=scalar.target,
             ledger=found.ledger,
-            layers=layers or {},
+            layers={**at_layers, **(layers or {})},
             details=details,
             notes=(*call.notes(), *(found.notes if notes is None else notes)),
             settings=found.settings,
         )
+
+
+@dataclass(frozen=True)
+class JointMethod(PointMethod):
+    """A point method that changes the inputs alone: layers are read in the same passes, at no further cost."""
+
+    @abstractmethod
+    def through(
+        self, call: Call, scalar: Scalar, inputs: Mapping[Point, Tensor], layers: Mapping[Point, Tensor]
+    ) -> AtPoints:
+        """Attribute the scalar to the inputs together, and on the way to every layer.
+
+        Args:
+            call: what is explained; its ``function`` runs the model.
+            scalar: what is explained, fixed at the explained input.
+            inputs: the values there at the explained input, each (N, ...).
+            layers: those at the outputs of layers.
+        """
+
+    def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
+        """:meth:`through`, the points taken as inputs."""
+        return self.through(call, scalar, points, {})
+
+    def attribute(self, call: Call, target: Target) -> Attribution:
+        """Inputs and layers in the same passes."""
+        function = call.function
+        target.check_layers(function.shadow.modules)
+        layers = [function.layer(name) for name in dict.fromkeys(call.layers)]
+        scalar, done = function.begin(target, layers)
+        call.partial = None
+        found = self.through(call, scalar, function.inputs, {point: done.values[point] for point in layers})
+        return self.dressed(call, scalar, found)
+
+
+def _at_inputs(values: Mapping[Point, Tensor]) -> dict[Point, Tensor]:
+    return {point: value for point, value in values.items() if point.kind is not Kind.LAYER}
+
+
+def shaped(factors: Tensor, like: Tensor) -> Tensor:
+    """(n,) so that it broadcasts along the other dimensions of ``like`` (n, ...)."""
+    return factors.view(-1, *[1] * (like.ndim - 1))
 
 
 def layer_values(function: ModelFunction, name: str) -> dict[Point, Tensor]:
