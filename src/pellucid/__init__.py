@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from pellucid import testing as testing
     from pellucid._api import check as check
     from pellucid._api import explain as explain
+    from pellucid._compare import compare as compare
+    from pellucid.callables import as_function as as_function
+    from pellucid.comparison import Comparison as Comparison
     from pellucid.composites import Composite as Composite
     from pellucid.data import Batch as Batch
     from pellucid.data import read_input as read_input
@@ -37,11 +40,11 @@ if TYPE_CHECKING:
     from pellucid.errors import TargetError as TargetError
     from pellucid.errors import UnknownOpError as UnknownOpError
     from pellucid.explanation import Explanation as Explanation
-    from pellucid.explanation import load as load
     from pellucid.flightcheck import Check as Check
     from pellucid.models import LoadedModel as LoadedModel
     from pellucid.models import Preprocessing as Preprocessing
     from pellucid.models import load_model as load_model
+    from pellucid.saved import load as load
     from pellucid.selection import select as select
     from pellucid.targets import Target as Target
 
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "Check",
+    "Comparison",
     "Composite",
     "Explanation",
     "FileError",
@@ -65,7 +69,9 @@ __all__ = [
     "TargetError",
     "UnknownOpError",
     "__version__",
+    "as_function",
     "check",
+    "compare",
     "composites",
     "errors",
     "explain",
@@ -82,6 +88,7 @@ __all__ = [
 _HOMES = {
     "Batch": "data",
     "Check": "flightcheck",
+    "Comparison": "comparison",
     "Composite": "composites",
     "Explanation": "explanation",
     "FileError": "errors",
@@ -96,9 +103,11 @@ _HOMES = {
     "Target": "targets",
     "TargetError": "errors",
     "UnknownOpError": "errors",
+    "as_function": "callables",
     "check": "_api",
+    "compare": "_compare",
     "explain": "_api",
-    "load": "explanation",
+    "load": "saved",
     "load_model": "models",
     "read_input": "data",
     "select": "selection",

@@ -78,7 +78,7 @@ def explain(
     chosen = _method(method, composite, keep)
     if target is not None and targets is not None:
         raise InputError("Give target= (one explanation) or targets= (a list of them), not both.")
-    request = _Request(model, layer, keep, inputs, dtype, device, memory, seed, Progress(progress))
+    request = Request(model, layer, keep, inputs, dtype, device, memory, seed, Progress(progress))
     specs = [target] if targets is None else list(targets)
     if not specs:
         raise InputError("targets= is empty: expected at least one target.")
@@ -100,7 +100,7 @@ def _method(method: str | Method, composite: str | Composite | None, keep: Keep 
     return found
 
 
-class _Request:
+class Request:
     """Everything of a call but the method, the input and the targets."""
 
     def __init__(
@@ -215,7 +215,7 @@ def check(
     Raises:
         InputError, ModelError: as :func:`explain`, but never for unknown operations, which are listed.
     """
-    request = _Request(model)
+    request = Request(model)
     batch = samples(x, None)
     resolved = resolve_targets(target, batch, class_names=request.names)
     with torch.inference_mode(False):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +77,18 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def read_archive(
-    path: str | os.PathLike[str], *, kind: str, max_bytes: int = MAX_BYTES
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The fields and tensors of a file that :func:`write_archive` wrote.
+    path: str | os.PathLike[str], *, kinds: Collection[str], max_bytes: int = MAX_BYTES
+) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
+    """The kind, fields and tensors of a file that :func:`write_archive` wrote.
 
     Args:
         path: the file.
-        kind: what it must hold.
+        kinds: what it may hold.
         max_bytes: larger files are refused unread.
 
     Raises:
         FileError: the file is missing, unreadable, too large, truncated, not of this format, of a newer version, or of
-            another kind.
+            a kind that was not asked for.
     """
     path = Path(path)
     data = _read_bytes(path, max_bytes)
@@ -116,9 +116,11 @@ def read_archive(
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError, RuntimeError) as error:
         reason = str(error) if str(error) else type(error).__name__
         raise FileError(f"{str(path)!r} is not a readable .pellucid file: {reason[:200]}.") from error
-    if found != kind:
-        raise FileError(f"{str(path)!r} holds the kind {found[:40]!r}; expected {kind!r}.")
-    return fields, tensors
+    if found not in kinds:
+        raise FileError(
+            f"{str(path)!r} holds the kind {found[:40]!r}; expected {' or '.join(map(repr, sorted(kinds)))}."
+        )
+    return found, fields, tensors
 
 
 def _read_bytes(path: Path, max_bytes: int) -> bytes:

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.archive import MAX_BYTES, read_archive, write_archive
+from pellucid.archive import write_archive
 from pellucid.engine.ledger import Ledger
-from pellucid.errors import FileError, InputError
+from pellucid.errors import InputError
 from pellucid.show.colours import DEFAULT_MAP
-from pellucid.structures import as_float, map_tensors, named_tensors, pack, unpack
+from pellucid.structures import as_float, map_tensors, named_tensors, pack
 
 Structure = Tensor | tuple[Tensor | None, ...] | dict[str, Tensor]
 Pooling = Literal["sum", "abs", "positive"]
@@ -78,6 +78,45 @@ class Explanation:
         }
         for name, value in keep.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_attribution(
+        cls,
+        attribution: Any,
+        x: Any = None,
+        *,
+        output: Any = None,
+        target: int | str | Sequence[int | str] | None = None,
+        method: str | None = None,
+        settings: Mapping[str, object] | None = None,
+        citation: str = "",
+    ) -> Explanation:
+        """Take in what another library made, to draw, save and compare it as any explanation.
+
+        Args:
+            attribution: a tensor or array (N, ...), or a tuple or dict of them for several inputs (Captum, zennit);
+                a ``shap.Explanation``; LIME's explanation of a row, a text or a picture, whose segments share their
+                weight equally among their pixels.
+            x: the explained input, in the form that the model takes; relevance then gets its shape. Channels may come
+                last, one map may stand for all channels, vectors of tokens are summed.
+            output: the explained scalar of every sample, (N,). None: what SHAP or LIME holds of it, else NaN.
+            target: its label, one for all samples or one per sample; where several outputs were explained, which one,
+                by name or index.
+            method: its name; None: "shap", "lime" or "attribution".
+            settings: how it was made, JSON-able.
+            citation: BibTeX.
+
+        Returns:
+            Explanation; SHAP's with an output given has a ledger: base value, values, and what they miss of the output.
+
+        Raises:
+            InputError: it is none of these, or shapes, samples or labels do not fit.
+        """
+        from pellucid.intake import from_attribution
+
+        return from_attribution(
+            attribution, x, output=output, target=target, method=method, settings=settings, citation=citation
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings cannot be pickled; copies and worker processes rebuild the object from plain dicts.
@@ -249,7 +288,7 @@ class Explanation:
         return self.to_html()
 
     def save(self, path: str | os.PathLike[str], *, input: bool = False) -> None:
-        """Write one .pellucid file (safetensors with JSON metadata), which :func:`load` reads back.
+        """Write one .pellucid file (safetensors with JSON metadata), which :func:`pellucid.load` reads back.
 
         Args:
             path: where to; an existing file is replaced.
@@ -258,6 +297,15 @@ class Explanation:
         Raises:
             InputError: something held cannot be written, or ``input=True`` and the input was not kept.
             FileError: the file cannot be written.
+        """
+        content, tensors = self.packed(input=input)
+        write_archive(path, kind="explanation", fields=content, tensors=tensors)
+
+    def packed(self, *, input: bool = False) -> tuple[dict[str, object], dict[str, Tensor]]:
+        """What a file keeps: JSON-able fields, and the tensors that they name.
+
+        Raises:
+            InputError: ``input=True`` and the input was not kept.
         """
         if input and self.input is None:
             raise InputError("save(input=True): this explanation holds no input. Save it without the input.")
@@ -276,7 +324,7 @@ class Explanation:
             "layers": list(self.layers),
             "details": list(self.details),
         }
-        write_archive(path, kind="explanation", fields=content, tensors=tensors)
+        return content, tensors
 
     def to_dict(self) -> dict[str, object]:
         """A summary that JSON can hold: everything but the arrays, of which shape, type, sum and range are told.
@@ -296,65 +344,6 @@ class Explanation:
             "citation": self.citation,
             "warnings": list(self.warnings),
         }
-
-
-def load(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Explanation:
-    """Read an explanation that :meth:`Explanation.save` wrote. Executes nothing that is in the file.
-
-    Args:
-        path: the .pellucid file.
-        max_bytes: larger files are refused unread.
-
-    Raises:
-        FileError: the file is missing, unreadable, too large, truncated, corrupt, or of a newer format.
-    """
-    content, tensors = read_archive(path, kind="explanation", max_bytes=max_bytes)
-    left = set(tensors)
-
-    def tensor(key: str) -> Tensor:
-        if key not in left:
-            raise InputError(f"the tensor {key!r} is missing or named twice")
-        left.remove(key)
-        return tensors[key]
-
-    try:
-        ledger = content.get("ledger")
-        relevance = unpack("relevance", content.get("relevance"), tensor)
-        if not named_tensors(relevance) or not all(
-            value.is_floating_point() for value in named_tensors(relevance).values()
-        ):
-            raise InputError("the relevance is missing or not made of floating point numbers")
-        explanation = Explanation(
-            relevance=relevance,
-            output=tensor("output"),
-            target=tuple(_texts(content, "target")),
-            method=_typed(content, "method", str),
-            settings=_typed(content, "settings", dict),
-            citation=_typed(content, "citation", str),
-            warnings=tuple(_texts(content, "warnings")),
-            input=unpack("input", content.get("input"), tensor),
-            ledger=None if ledger is None else Ledger.from_dict(ledger),
-            layers={name: tensor(f"layers/{name}") for name in _texts(content, "layers")},
-            details={name: tensor(f"details/{name}") for name in _texts({"details": [], **content}, "details")},
-        )
-        if left:
-            raise InputError(f"it holds tensors that nothing refers to: {', '.join(sorted(left))[:100]}")
-    except InputError as error:
-        raise FileError(f"{os.fspath(path)!r} is not a readable explanation: {error}") from error
-    return explanation
-
-
-def _typed(content: Mapping[str, Any], name: str, kind: type) -> Any:
-    if not isinstance(content.get(name), kind):
-        raise InputError(f"the field {name!r} is missing or not of type {kind.__name__}")
-    return content[name]
-
-
-def _texts(content: Mapping[str, Any], name: str) -> list[str]:
-    values: list[str] = _typed(content, name, list)
-    if not all(isinstance(value, str) for value in values):
-        raise InputError(f"the field {name!r} must be a list of text")
-    return values
 
 
 def _summary(tensor: Tensor) -> dict[str, object]:

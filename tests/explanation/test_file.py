@@ -14,7 +14,8 @@ import torch
 from pellucid.archive import FORMAT_VERSION, read_archive
 from pellucid.engine.ledger import Entry, Ledger
 from pellucid.errors import FileError, InputError
-from pellucid.explanation import Explanation, load
+from pellucid.explanation import Explanation
+from pellucid.saved import load
 
 
 def make(relevance=None, **fields):
@@ -300,4 +301,4 @@ def test_another_safetensors_file_is_refused(tmp_path):
 def test_a_file_of_another_kind_is_named(tmp_path):
     make().save(tmp_path / "a")
     with pytest.raises(FileError, match="holds the kind 'explanation'; expected 'surrogate'"):
-        read_archive(tmp_path / "a", kind="surrogate")
+        read_archive(tmp_path / "a", kinds=("surrogate",))

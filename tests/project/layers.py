@@ -30,8 +30,12 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "arguments": ("errors",),
     "progress": (),
     "archive": ("errors", "engine.ledger", "engine.numerics", "structures"),
-    "explanation": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "show"),
-    "show": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "explanation"),
+    "explanation": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "intake", "show"),
+    "comparison": ("errors", "archive", "structures", "explanation", "show"),
+    "saved": ("errors", "archive", "structures", "engine.ledger", "explanation", "comparison"),
+    "show": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "explanation", "comparison"),
+    "intake": ("errors", "structures", "engine.ledger", "explanation"),
+    "callables": ("errors", "arguments", "engine.inputs", "outputs", "structures", "targets", "models"),
     "models": ("errors",),
     "data": ("errors", "models"),
     "methods": (
@@ -48,6 +52,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "flightcheck": ("errors", "engine", "rules", "selection", "composites", "outputs", "targets", "methods", "models"),
     "_api": ("*",),
+    "_compare": ("*",),
     "testing": ("*",),
     "cli": ("*",),
     "__main__": ("cli",),
@@ -55,7 +60,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 # What a star does not reach, and what even a listed folder must not.
 NEVER: dict[str, tuple[str, ...]] = {
     "": ("cli", "web"),
-    "_api": ("cli", "web", "testing"),
+    "_api": ("_compare", "cli", "web", "testing"),
+    "_compare": ("cli", "web", "testing"),
     "testing": ("cli", "web"),
     "cli": ("engine", "methods", "selection", "flightcheck", "testing", "web"),
     "rules": ("engine.walk",),

@@ -23,6 +23,7 @@ from pellucid.show.values import (
     check_display,
     is_text,
     lost_lines,
+    reach_text,
     sample_values,
     scale_lines,
     scale_of,
@@ -50,6 +51,9 @@ class Look:
     smooth: float | None = None
     block: int = 1
     cmap: str = DEFAULT_MAP
+    size: int = 448
+    photo: bool = True
+    """Whether the photo stands beside its map."""
 
     def __post_init__(self) -> None:
         colour_table(self.cmap)
@@ -78,10 +82,13 @@ def figure(
         else:
             body = _row(sample, name, values, scale, labels, look)
     except InputError as error:
-        return {"name": name, "kind": "none", "notes": [str(error)]}
-    told = lost_lines(values) if body["kind"] == "bars" else scale_lines(values, scale)
-    notes = [*(["; ".join(values.notes)] if values.notes else []), *told, *body.pop("notes", [])]
-    return {"name": name, "unit": values.unit, "notes": notes, "bar": colour_bar(values, scale, look.cmap), **body}
+        return {"name": name, "kind": "none", "made": [], "notes": [str(error)], "lost": [], "reach": ""}
+    told = [*(lost_lines(values) if body["kind"] == "bars" else scale_lines(values, scale)), *body.pop("notes", [])]
+    made = ["; ".join(values.notes)] if values.notes else []
+    reach = reach_text(values, scale)
+    bar = colour_bar(values, scale, look.cmap)
+    found = {"name": name, "unit": values.unit, "made": made, "notes": told, "bar": bar}
+    return {**found, "lost": lost_lines(values), "reach": reach, "statistic": scale.reason, **body}
 
 
 def colour_bar(values: Values, scale: Scale, cmap: str) -> Fields:
@@ -96,6 +103,11 @@ def data_uri(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def photo_uri(photo: Image.Image, size: tuple[int, int]) -> str:
+    """The photo in the size of the maps beside it, as a link that needs no file."""
+    return data_uri(photo.convert("RGB").resize(size, Image.Resampling.LANCZOS))
 
 
 def ledger_rows(ledger: Ledger, cmap: str) -> list[Fields]:
@@ -138,8 +150,8 @@ def _picture(
     if photo is None:
         photo = photo_from_input(sample, name, values.values.shape)
         notes = ["photo made from the input, its contrast stretched"] if photo is not None else []
-    heat = overlay(values.values, photo, scale=scale.limit, cmap=look.cmap)
-    shown = None if photo is None else data_uri(photo.convert("RGB").resize(heat.size, Image.Resampling.LANCZOS))
+    heat = overlay(values.values, photo, scale=scale.limit, cmap=look.cmap, size=look.size)
+    shown = None if photo is None or not look.photo else photo_uri(photo, heat.size)
     return {"kind": "picture", "heat": data_uri(heat), "photo": shown, "notes": notes}
 
 

@@ -175,9 +175,9 @@ def _compose(
     lines = lines if fits else [lines[0], f"the colours show the {values.unit}", *lines[1:]]
     inks = [INK] + [QUIET] * (len(lines) - 1)
     written = [
-        (part, ink) for line, ink in zip(lines, inks, strict=True) for part in _wrap(line, small, total - 2 * MARGIN)
+        (part, ink) for line, ink in zip(lines, inks, strict=True) for part in wrap(line, small, total - 2 * MARGIN)
     ]
-    titles = _wrap(heading, title_font, total - 2 * MARGIN)
+    titles = wrap(heading, title_font, total - 2 * MARGIN)
     top = MARGIN + 26 * len(titles) + 8
     canvas = Image.new("RGB", (total, top + height + 12 + 20 * len(written) + MARGIN - 4), PAPER)
     draw = ImageDraw.Draw(canvas)
@@ -187,21 +187,29 @@ def _compose(
     for panel in panels:
         canvas.paste(panel, (left, top))
         left += width + MARGIN
-    strip = np.linspace(scale.limit, -scale.limit, height)[:, None].repeat(BAR, axis=1)
-    canvas.paste(Image.fromarray(colours(strip, scale=scale.limit, cmap=cmap)), (left, top))
-    draw.rectangle((left, top, left + BAR - 1, top + height - 1), outline=QUIET)
-    for number, label in enumerate(labels):
-        y = top + round(number * (height - 1) / 4)
-        draw.line((left + BAR, y, left + BAR + 4, y), fill=QUIET)
-        draw.text((left + BAR + 8, y), label, fill=INK, font=small, anchor=("lt", "lm", "lm", "lm", "lb")[number])
+    draw_bar(canvas, (left, top), height, labels, cmap)
     if fits:
-        _upright(canvas, values.unit, small, right=total - MARGIN, middle=top + height // 2)
+        upright(canvas, values.unit, small, right=total - MARGIN, middle=top + height // 2)
     for number, (line, ink) in enumerate(written):
         draw.text((MARGIN, top + height + 12 + 20 * number), line, fill=ink, font=small)
     return canvas
 
 
-def _upright(canvas: Image.Image, text: str, face: Face, *, right: int, middle: int) -> None:
+def draw_bar(canvas: Image.Image, corner: tuple[int, int], height: int, labels: list[str], cmap: str) -> None:
+    """An upright colour bar, the highest value on top, with labels at equal steps from top to bottom."""
+    left, top = corner
+    draw, small = ImageDraw.Draw(canvas), font(14)
+    strip = np.linspace(1.0, -1.0, height)[:, None].repeat(BAR, axis=1)
+    canvas.paste(Image.fromarray(colours(strip, scale=1.0, cmap=cmap)), corner)
+    draw.rectangle((left, top, left + BAR - 1, top + height - 1), outline=QUIET)
+    for number, label in enumerate(labels):
+        y = top + round(number * (height - 1) / (len(labels) - 1))
+        draw.line((left + BAR, y, left + BAR + 4, y), fill=QUIET)
+        anchor = "lt" if number == 0 else "lb" if number == len(labels) - 1 else "lm"
+        draw.text((left + BAR + 8, y), label, fill=INK, font=small, anchor=anchor)
+
+
+def upright(canvas: Image.Image, text: str, face: Face, *, right: int, middle: int) -> None:
     """Write ``text`` turned by a quarter, ending at ``right``."""
     label = Image.new("RGB", (int(face.getlength(text)) + 2, 20), PAPER)
     ImageDraw.Draw(label).text((1, 1), text, fill=QUIET, font=face)
@@ -209,7 +217,7 @@ def _upright(canvas: Image.Image, text: str, face: Face, *, right: int, middle: 
     canvas.paste(label, (right - label.width, middle - label.height // 2))
 
 
-def _wrap(text: str, face: Face, width: int) -> list[str]:
+def wrap(text: str, face: Face, width: int) -> list[str]:
     """Lines that fit ``width`` pixels; a single word that does not is cut and marked."""
     lines = [""]
     for word in " ".join(text.split()).split(" "):

@@ -55,7 +55,7 @@ def to_html(
     """
     look = Look(scale, pool, smooth, block, cmap)
     view = _views([explanation], look, limit, names=names, images=images, labels=labels, predictions=predictions)
-    return _templates().get_template("fragment.html.j2").render(views=view)
+    return templates().get_template("fragment.html.j2").render(views=view)
 
 
 def report(
@@ -104,7 +104,7 @@ def report(
     given = list(explanations) if isinstance(explanations, list | tuple) else [cast("Explanation", explanations)]
     look = Look(scale, pool, smooth, block, cmap)
     views = _views(given, look, limit, names=names, images=images, labels=labels, predictions=predictions)
-    page = _templates().get_template("report.html.j2").render(title=title, views=views, versions=_versions())
+    page = templates().get_template("report.html.j2").render(title=title, views=views, versions=versions())
     target = Path(path)
     replace_file(target, page.encode(errors="replace"))
     return target
@@ -123,10 +123,10 @@ def _views(
     if limit < 0:
         raise InputError(f"limit, the number of samples drawn, must be at least 0; got {limit}.")
     sizes = [len(explanation) for explanation in explanations]
-    all_names = _per_sample(names, sizes, "names")
-    all_images = _per_sample(images, sizes, "images")
-    all_labels = _per_sample(labels, sizes, "labels")
-    all_predictions = _per_sample(predictions, sizes, "predictions")
+    all_names = per_sample(names, sizes, "names")
+    all_images = per_sample(images, sizes, "images")
+    all_labels = per_sample(labels, sizes, "labels")
+    all_predictions = per_sample(predictions, sizes, "predictions")
     views, start = [], 0
     for explanation, size in zip(explanations, sizes, strict=True):
         drawn = max(0, min(size, limit - start))
@@ -153,7 +153,7 @@ def _views(
 def _view(explanation: Explanation, samples: list[Fields], look: Look) -> Fields:
     """What the templates show of one explanation."""
     ledger = explanation.ledger
-    tolerance = _tolerance(explanation)
+    tolerance = tolerance_of(explanation)
     layers, more = layer_rows(ledger) if ledger is not None else ([], 0)
     return {
         "method": explanation.method,
@@ -166,13 +166,13 @@ def _view(explanation: Explanation, samples: list[Fields], look: Look) -> Fields
         "ledger_rows": ledger_rows(ledger, look.cmap) if ledger is not None else [],
         "layers": layers,
         "more_layers": more,
-        "settings": {name: _setting(value) for name, value in explanation.settings.items()},
+        "settings": {name: setting_text(value) for name, value in explanation.settings.items()},
         "warnings": explanation.warnings,
         "citation": explanation.citation,
     }
 
 
-def _per_sample(given: Sequence[T] | None, sizes: list[int], what: str) -> Sequence[T | None]:
+def per_sample(given: Sequence[T] | None, sizes: list[int], what: str) -> Sequence[T | None]:
     """What was given, once for every sample of every explanation."""
     total = sum(sizes)
     if given is None:
@@ -187,17 +187,19 @@ def _per_sample(given: Sequence[T] | None, sizes: list[int], what: str) -> Seque
     )
 
 
-def _tolerance(explanation: Explanation) -> float:
+def tolerance_of(explanation: Explanation) -> float:
     """What rounding alone may leave unaccounted, by the coarsest number type of the relevance."""
     sizes = {tensor.dtype.itemsize for tensor in explanation.named().values()}
     return {2: 5e-2, 4: 1e-4, 8: 1e-6}.get(min(sizes, default=4), 1e-4)
 
 
-def _setting(value: object) -> str:
+def setting_text(value: object) -> str:
+    """A setting as a page shows it."""
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _versions() -> str:
+def versions() -> str:
+    """What a page was made with."""
     from pellucid import __version__
 
     return f"Pellucid {__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}"
@@ -208,7 +210,8 @@ def _probability(value: float) -> str:
 
 
 @cache
-def _templates() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of pages and fragments, which escape what they show."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pellucid.show"),
         autoescape=True,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from pellucid.errors import InputError, require
 from pellucid.show.colours import DEFAULT_MAP, Array, colour_table, colours, hexadecimal, ink
@@ -15,6 +16,7 @@ from pellucid.show.values import Scale, Values, choose_input, is_text, lost_line
 if TYPE_CHECKING:
     from pellucid.explanation import Explanation, Pooling
 
+Photo = Image.Image | None
 Kind = Literal["picture", "words", "bars", "line"]
 MOST_SAMPLES = 8
 MOST_BARS = 40
@@ -80,8 +82,11 @@ def plot(
         )
         axes = list(grid[0])
     for axis, sample, values in zip(axes, samples, drawn, strict=True):
-        form = _kind(sample, values, labels, kind, input)
-        _DRAW[form](axis, sample, choose_input(sample, input), values, chosen, cmap, labels)
+        form = kind_of(sample, values, labels, kind, input)
+        photo = photo_from_input(sample, choose_input(sample, input), values.values.shape)
+        DRAW[form](axis, values, chosen, cmap, labels, photo)
+        if form in ("picture", "words"):
+            colour_bar(axis, values, chosen, cmap)
         axis.set_title(scalar_line(sample), fontsize="medium", loc="left", parse_math=False)
         notes = [f"{sample.method}, " + "; ".join(values.notes) if values.notes else sample.method]
         if form in ("picture", "words"):
@@ -95,9 +100,10 @@ def plot(
     return axes[0] if len(axes) == 1 else axes
 
 
-def _kind(
+def kind_of(
     sample: Explanation, values: Values, labels: Sequence[str] | None, kind: Kind | None, input: str | int | None
 ) -> Kind:
+    """How to draw the values of a sample, see ``kind`` of :func:`plot`."""
     if values.values.ndim == 2:
         if kind not in (None, "picture"):
             raise InputError(f"a picture cannot be drawn as {kind!r}; leave kind out.")
@@ -111,35 +117,32 @@ def _kind(
     return "bars" if len(values.values) <= MOST_BARS else "line"
 
 
-def _colour_bar(axis: Any, values: Values, scale: Scale, cmap: str) -> None:
+def colour_bar(axis: Any, values: Values, scale: Scale, cmap: str, *, beside: Any = None) -> None:
+    """The colours from -scale to +scale, beside ``axis`` or all the axes ``beside``."""
     matplotlib = require("matplotlib", extra="plot", caller="Explanation.plot")
     table = require("matplotlib.colors", extra="plot", caller="Explanation.plot").LinearSegmentedColormap.from_list(
         cmap, colour_table(cmap) / 255
     )
     norm = matplotlib.colors.Normalize(-scale.limit, scale.limit)
     mappable = require("matplotlib.cm", extra="plot", caller="Explanation.plot").ScalarMappable(norm, table)
-    bar = axis.figure.colorbar(mappable, ax=axis, label=values.unit, shrink=0.85, extend="both")
+    bar = axis.figure.colorbar(
+        mappable, ax=axis if beside is None else beside, label=values.unit, shrink=0.85, extend="both"
+    )
     ticks = [scale.limit * part for part in (-1, -0.5, 0, 0.5, 1)]
     bar.set_ticks(ticks, labels=[values.label(tick) for tick in ticks])
 
 
-def _picture(
-    axis: Any, sample: Explanation, name: str, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None
-) -> None:
+def _picture(axis: Any, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None, photo: Photo) -> None:
     del labels
-    photo = photo_from_input(sample, name, values.values.shape)
     axis.imshow(
         np.asarray(overlay(values.values, photo, scale=scale.limit, cmap=cmap, size=1)), interpolation="nearest"
     )
     axis.set_xticks([])
     axis.set_yticks([])
-    _colour_bar(axis, values, scale, cmap)
 
 
-def _words(
-    axis: Any, sample: Explanation, name: str, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None
-) -> None:
-    del sample, name
+def _words(axis: Any, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None, photo: Photo) -> None:
+    del photo
     axis.set_axis_on()
     axis.set_xticks([])
     axis.set_yticks([])
@@ -163,13 +166,10 @@ def _words(
         left += length
     for text, start, line in rows:
         text.set_position((start, 1 - (line + 0.4) / max(6, row + 1)))
-    _colour_bar(axis, values, scale, cmap)
 
 
-def _bars(
-    axis: Any, sample: Explanation, name: str, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None
-) -> None:
-    del sample, name, scale
+def _bars(axis: Any, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None, photo: Photo) -> None:
+    del scale, photo
     places = np.arange(len(values.values))
     axis.barh(places, _heights(values.values), color=_sign_colours(values.values, cmap))
     axis.axvline(0, color="0.4", linewidth=0.8)
@@ -181,10 +181,8 @@ def _bars(
     _plain_frame(axis)
 
 
-def _line(
-    axis: Any, sample: Explanation, name: str, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None
-) -> None:
-    del sample, name, scale
+def _line(axis: Any, values: Values, scale: Scale, cmap: str, labels: Sequence[str] | None, photo: Photo) -> None:
+    del scale, photo
     places = np.arange(len(values.values))
     heights = _heights(values.values)
     table = colour_table(cmap)
@@ -226,4 +224,4 @@ def _plain_frame(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-_DRAW = {"picture": _picture, "words": _words, "bars": _bars, "line": _line}
+DRAW = {"picture": _picture, "words": _words, "bars": _bars, "line": _line}
