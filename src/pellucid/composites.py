@@ -13,7 +13,7 @@ from torch import Tensor
 from pellucid.engine.ops import Kind, Op
 from pellucid.engine.plan import Layer
 from pellucid.engine.registry import RuleFunction, overlaid
-from pellucid.engine.step import Relevance, Step
+from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules import (
     AlphaBeta,
@@ -133,7 +133,7 @@ def _fits(rule: object, op: Op) -> bool:
     return True
 
 
-def native_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+def native_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
     """The derivative itself."""
     if step.op in (Op.LINEAR, Op.CONVOLUTION):
         from pellucid.rules.maps import linear_map
@@ -141,7 +141,7 @@ def native_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tens
         layer = linear_map(step)
         density = densities[0]
         assert density is not None
-        return layer.messages(density, layer.backward(density, layer.weight))
+        return layer.messages(density, lambda: layer.backward(density, layer.weight))
     return list(step.keep_live(step.native(densities)))
 
 

@@ -15,7 +15,7 @@ import pellucid as pl
 from pellucid.composites import native_gradient
 from pellucid.engine.ops import Op
 from pellucid.engine.registry import overlay, registered
-from pellucid.engine.step import Relevance
+from pellucid.engine.step import Fresh, Relevance
 from pellucid.rules import Zero
 from tests.rules.helpers import one_rule, weighted
 
@@ -138,8 +138,9 @@ def _changed(key: Op | str, change: Callable[[int, Tensor], Tensor | None]) -> d
     def rule(step: Any, densities: Any) -> Sequence[Any]:
         out: list[Any] = []
         for k, message in enumerate(base(step, densities)):
-            if isinstance(message, Relevance):
-                out.append(Relevance(change(k, message.value)))
+            if isinstance(message, (Fresh, Relevance)):
+                changed = change(k, message.value)
+                out.append(None if changed is None else type(message)(changed))
             else:
                 out.append(None if message is None else change(k, message))
         return out

@@ -17,13 +17,11 @@ from torch import Tensor
 from pellucid.engine.ops import NODE_OPS, Op
 
 if TYPE_CHECKING:
-    from pellucid.engine.step import Relevance, Step
+    from pellucid.engine.step import Fresh, Relevance, Step
 
-__all__ = ["Densities", "Message", "RuleFunction", "overlay", "register", "registered", "rule_for", "unregister"]
+__all__ = ["RuleFunction", "overlay", "register", "registered", "rule_for", "unregister"]
 
-Message = "Tensor | Relevance | None"
-Densities = "Sequence[Tensor | Relevance | None]"
-RuleFunction = Callable[["Step", "list[Tensor | None]"], "Sequence[Tensor | Relevance | None]"]
+RuleFunction = Callable[["Step", "list[Tensor | None]"], "Sequence[Tensor | Fresh | Relevance | None]"]
 """``rule(step, densities) -> messages``: one density in per output of the node, one message out per operand."""
 
 _defaults: dict[Op | str, RuleFunction] = {}

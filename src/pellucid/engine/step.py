@@ -20,7 +20,7 @@ from pellucid.errors import ModelError
 if TYPE_CHECKING:
     from pellucid.engine.walk import Walk
 
-__all__ = ["Relevance", "Step"]
+__all__ = ["Fresh", "Relevance", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,28 @@ class Relevance:
 
 
 @dataclass(frozen=True, slots=True)
+class Fresh:
+    """A density in a tensor that the rule has made and keeps no hold of, so that the next rule may write into it.
+
+    Large tensors are dear to get: on a CPU a new one costs more than a pass over it.
+    """
+
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What a rule may ask about the node it is applied to."""
 
     walk: Walk
     index: int
+    owned: bool = False
+    """Whether the first density that arrives may be overwritten."""
+
+    def room(self, density: Tensor, like: Tensor) -> Tensor:
+        """A tensor for a result in the shape of ``like``: that of ``density`` itself where it may be overwritten."""
+        fits = self.owned and density.shape == like.shape and density.dtype == like.dtype and density.is_contiguous()
+        return density if fits else torch.empty_like(like, memory_format=torch.contiguous_format)
 
     @property
     def node(self) -> Node:

@@ -19,7 +19,7 @@ from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.numerics import inner
 from pellucid.engine.observer import Observer
 from pellucid.engine.plan import Plan
-from pellucid.engine.step import Relevance, Step
+from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.engine.values import Values
 from pellucid.errors import ModelError
 
@@ -82,6 +82,7 @@ class Walk:
             self._masks.setdefault(mask.edge[0], []).append(mask)
         self._density: dict[int, list[Tensor | None]] = {}
         self._relevance: dict[int, list[Tensor | None]] = {}
+        self._fresh: set[Edge] = set()
 
     def run(self, start: Mapping[Edge, Tensor]) -> Walked:
         """Walk from ``start``: a density for every edge at which the explained scalar is read."""
@@ -97,6 +98,8 @@ class Walk:
     def _visit(self, i: int, walked: Walked) -> None:
         densities = self._density.pop(i, None)
         relevances = self._relevance.pop(i, None)
+        owned = (i, 0) in self._fresh and self.graph.outputs(i) == 1
+        self._fresh.discard((i, 0))
         for mask in self._masks.get(i, ()):
             self._apply(mask, densities, relevances)
         for tap in self._taps.get(i, ()):
@@ -107,7 +110,7 @@ class Walk:
             if relevances is not None and relevances[0] is not None:
                 walked.relevances[i] = relevances[0]
             return
-        step = Step(self, i)
+        step = Step(self, i, owned and relevances is None)
         if relevances is not None:
             moved = carry(step, relevances)
             if moved is None:
@@ -117,28 +120,40 @@ class Walk:
         if densities is None:
             return
         if i in self.plan.fold_into:  # the convolution below carries this batch-norm in its weights
-            self._send((self.plan.fold_into[i], 0), densities[0])
+            whole = densities[0]
+            self._send((self.plan.fold_into[i], 0), Fresh(whole) if owned and whole is not None else whole)
             return
         rule = self.plan.rules[i]
         if rule is None:
             raise ModelError(f"No rule for {step.describe()}.")
         self._send_all(i, rule(step, densities))
 
-    def _send_all(self, i: int, messages: Sequence[Tensor | Relevance | None]) -> None:
+    def _send_all(self, i: int, messages: Sequence[Tensor | Fresh | Relevance | None]) -> None:
         for edge, message in zip(self.plan.targets[i], messages, strict=True):
             if message is not None and edge[0] >= 0:
                 self._send(edge, message)
 
-    def _send(self, edge: Edge, message: Tensor | Relevance | None) -> None:
+    def _send(self, edge: Edge, message: Tensor | Fresh | Relevance | None) -> None:
         if message is None:
             return
-        value, box = (message.value, self._relevance) if isinstance(message, Relevance) else (message, self._density)
         i, output = edge
+        box = self._relevance if isinstance(message, Relevance) else self._density
+        value = message if isinstance(message, Tensor) else message.value
         slots = box.get(i)
         if slots is None:
             slots = box[i] = [None] * self.graph.outputs(i)
         present = slots[output]
-        slots[output] = value if present is None else present + value
+        if isinstance(message, Relevance):
+            slots[output] = value if present is None else present + value
+        elif present is None:
+            slots[output] = value
+            if isinstance(message, Fresh):
+                self._fresh.add(edge)
+        elif edge in self._fresh and present.dtype == value.dtype:
+            present.add_(value)
+        else:
+            slots[output] = present + value
+            self._fresh.add(edge)
 
     def _apply(self, mask: Mask, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None) -> None:
         output = mask.edge[1]

@@ -7,13 +7,12 @@ are made by functions that PyTorch has vectorised: ``where`` and ``masked_fill``
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "by_sign", "keep_above", "rows_per_block", "select_by_sign"]
+__all__ = ["Rows", "by_sign", "keep_above", "rows_per_block"]
 
 _BLOCK = 1 << 18
 """Elements per block: a MiB of float32. Smaller blocks pay more for calls than they gain from the nearer cache."""
@@ -89,19 +88,6 @@ def keep_above(values: Tensor, by: Tensor) -> Tensor:
         aten.threshold_backward.grad_input(values, by, 0, grad_input=values)
         return values
     return values.mul_(by > 0)
-
-
-def select_by_sign(above: Tensor, below: Tensor, x: Tensor) -> Tensor:
-    """``above`` where x >= 0, ``below`` elsewhere, written into ``above``; both may be overwritten."""
-    least = torch.finfo(x.dtype).tiny
-    for (into, other, value), _ in Rows([above, below, x], None):
-        if into.dtype != value.dtype:
-            into.copy_(torch.where(value >= 0, into, other))
-            continue
-        aten.threshold_backward.grad_input(into, value, -least, grad_input=into)
-        aten.hardtanh_backward.grad_input(other, value, -math.inf, -least, grad_input=other)
-        into.add_(other)
-    return above
 
 
 def by_sign(base: Tensor, other: Tensor, x: Tensor) -> Tensor:

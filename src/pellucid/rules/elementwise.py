@@ -13,11 +13,13 @@ from torch import Tensor
 
 from pellucid.engine.numerics import inner, quotient
 from pellucid.engine.ops import Op
-from pellucid.engine.step import Relevance, Step
+from pellucid.engine.registry import RuleFunction
+from pellucid.engine.step import Fresh, Relevance, Step
+from pellucid.engine.values import saved
 from pellucid.errors import UnknownOpError
 from pellucid.rules.blocks import Rows
 
-__all__ = ["closed_form", "gelu", "power", "region", "relu_gradient", "silu", "slope", "statistic"]
+__all__ = ["closed_form", "gelu", "power", "region", "relu", "relu_gradient", "silu", "slope", "statistic"]
 
 
 def slope(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
@@ -64,36 +66,49 @@ def _by_quotient(
     return messages
 
 
-def silu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+def silu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
     """SiLU's quotient is the sigmoid of its input."""
-    return closed_form(step, densities, torch.sigmoid)
+    return closed_form(step, densities, _sigmoid)
 
 
-def gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+def _sigmoid(x: Tensor, out: Tensor) -> Tensor:
+    return torch.sigmoid(x, out=out)
+
+
+def gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
     """GELU's quotient is the normal distribution function; the tanh form goes the general way."""
     record = step.record
     if record is not None and record.kwargs.get("approximate", "none") != "none":
-        return slope(step, densities)
+        return list(slope(step, densities))
     return closed_form(step, densities, _normal_cdf)
 
 
-def _normal_cdf(x: Tensor) -> Tensor:
-    cdf: Tensor = (x * 0.5**0.5).erf_().add_(1).mul_(0.5)
-    return cdf
+def _normal_cdf(x: Tensor, out: Tensor) -> Tensor:
+    return torch.mul(x, 0.5**0.5, out=out).erf_().add_(1).mul_(0.5)
 
 
 def closed_form(
-    step: Step, densities: Sequence[Tensor | None], factor: Callable[[Tensor], Tensor]
-) -> list[Tensor | Relevance | None]:
-    """A quotient known in closed form, of a function with f(0) = 0; ``factor`` gives a tensor of its own."""
+    step: Step, densities: Sequence[Tensor | None], factor: Callable[[Tensor, Tensor], Tensor]
+) -> list[Tensor | Fresh | Relevance | None]:
+    """A quotient known in closed form, of a function with f(0) = 0; ``factor(x, out)`` writes it into ``out``."""
     density = densities[0]
     if density is None:
         return [None]
     x = step.operand(0)
-    message = torch.empty_like(x)
-    for (value, arrived, out), _ in Rows([x, density, message], None):
-        torch.mul(factor(value), arrived, out=out)
-    return [message]
+    message = step.room(density, x)
+    rows = Rows([x, density, message], None)
+    for (value, arrived, out), _ in rows:
+        torch.mul(factor(value, rows.scratch(value)), arrived, out=out)
+    return [Fresh(message)]
+
+
+def relu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
+    """The native backward, which for ReLU is the quotient itself, in place where that may be."""
+    density, result = densities[0], saved(step.node, "result")
+    if density is None or result is None or not step.owned or density.dtype != result.dtype:
+        return list(relu_gradient(step, densities))
+    torch.ops.aten.threshold_backward.grad_input(density, result, 0, grad_input=density)
+    return [Fresh(density)]
 
 
 def power(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
@@ -129,8 +144,8 @@ def relu_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor
     return list(step.keep_live(step.native(densities)))
 
 
-ELEMENTWISE_DEFAULTS = {
-    Op.RELU: relu_gradient,
+ELEMENTWISE_DEFAULTS: dict[Op, RuleFunction] = {
+    Op.RELU: relu,
     Op.LEAKY_RELU: relu_gradient,
     Op.SCALE: relu_gradient,
     Op.SILU: silu,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.numerics import accumulation_dtype, inner, sign, stabilise
-from pellucid.engine.step import Relevance, Step
+from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules.blocks import Rows
 from pellucid.rules.maps import LinearMap, linear_map
@@ -42,16 +42,16 @@ class LinearRule(ABC):
 
     folds = True
 
-    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
         """Density (or relevance) at the signal; nothing for weights and bias."""
         density = densities[0]
         assert density is not None
         layer = linear_map(step)
-        return layer.messages(density, self.propagate(layer, density))
+        return layer.messages(density, lambda: self.propagate(layer, density))
 
     @abstractmethod
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
-        """What arrives at the signal when ``density`` arrives at the output."""
+        """What arrives at the signal, in a tensor of its own, when ``density`` arrives at the output."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,20 @@ class Epsilon(LinearRule):
             s = s.div_(s + epsilon).mul_(density)
             layer.step.book("stabiliser", inner(s, sign(z) * epsilon))
         else:
-            s, absorbed = _stabilised(z, density.contiguous(), epsilon)
+            density = density.contiguous()
+            s = layer.step.room(density, z)
+            absorbed = _stabilise_into(s, z, density, epsilon)
             layer.step.book("stabiliser", absorbed)
         layer.book_bias(s)
         return layer.backward(s, layer.weight)
 
 
-def _stabilised(z: Tensor, density: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """``s = z G / stab(z)`` and what the stabiliser takes: ``sum z (G - s)`` with ``G - s = epsilon G / stab(|z|)``."""
-    s = torch.empty_like(z)
+def _stabilise_into(s: Tensor, z: Tensor, density: Tensor, epsilon: float) -> Tensor:
+    """Write ``z G / stab(z)`` into ``s``, which may be G itself.
+
+    Returns:
+        What the stabiliser takes: ``sum z (G - s)`` with ``G - s = epsilon G / stab(|z|)``.
+    """
     absorbed = torch.zeros((), dtype=accumulation_dtype(z.dtype), device=z.device)
     rows = Rows([z, density, s], None)
     for (value, arrived, out), _ in rows:
@@ -109,7 +114,7 @@ def _stabilised(z: Tensor, density: Tensor, epsilon: float) -> tuple[Tensor, Ten
         torch.div(arrived, lost, out=lost)
         absorbed += inner(lost, value)
         torch.sub(arrived, lost, alpha=epsilon, out=out)
-    return s, absorbed * epsilon
+    return absorbed * epsilon
 
 
 @dataclass(frozen=True)

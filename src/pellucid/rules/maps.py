@@ -8,16 +8,16 @@ into the map scales its weight and replaces its bias (``w * scale``, ``b * scale
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pellucid.engine.numerics import reduce_to
 from pellucid.engine.record import Live
-from pellucid.engine.step import Step
+from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
 from pellucid.rules.norm import batch_norm_affine
@@ -102,12 +102,15 @@ class LinearMap(ABC):
         if bias is not None:
             self.step.book("bias", (_sum_like(s, bias) * bias).sum())
 
-    def messages(self, arrived: Tensor, density: Any) -> list[Any]:
-        """``density`` for the signal; for a live signal that is added in the same node, what arrived."""
-        out: list[Any] = [None] * len(self.step.live)
-        out[self.signal] = density
+    def messages(
+        self, arrived: Tensor, share: Callable[[], Tensor | Relevance]
+    ) -> list[Tensor | Fresh | Relevance | None]:
+        """What ``share()`` makes for the signal; for a live signal that is added in the same node, what arrived."""
+        out: list[Tensor | Fresh | Relevance | None] = [None] * len(self.step.live)
         if self.added is not None:
             out[self.added] = reduce_to(arrived * self.added_factor, self.step.shape(self.added))
+        made = share()
+        out[self.signal] = Fresh(made) if isinstance(made, Tensor) else made
         return out
 
     @abstractmethod

@@ -16,7 +16,7 @@ from torch import Tensor
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.step import Relevance
 from pellucid.errors import InputError
-from pellucid.rules.blocks import Rows, by_sign, keep_above, select_by_sign
+from pellucid.rules.blocks import Rows, by_sign, keep_above
 from pellucid.rules.linear import LinearRule, check_epsilon
 from pellucid.rules.maps import LinearMap
 
@@ -96,13 +96,13 @@ class AlphaBeta(LinearRule):
         plus = layer.forward(layer.x, above, self._floor(layer, 1))
         account = _Account(layer, self.epsilon)
         minus = layer.forward(layer.x, below, -self._floor(layer, -1)) if self.beta else None
-        for (z, arrived, positive, *rest), bias in Rows(
-            [layer.output, density, plus, *([] if minus is None else [minus])], layer.bias
-        ):
+        rows = Rows([layer.output, density, plus, *([] if minus is None else [minus])], layer.bias)
+        for (z, arrived, positive, *rest), bias in rows:
+            relevance = torch.mul(z, arrived, out=rows.scratch(z))
             for negative in rest:
-                torch.div(z, negative, out=negative).mul_(arrived).mul_(self.beta)
+                torch.div(relevance, negative, out=negative).mul_(self.beta)
                 account.add(negative, None if bias is None else -bias.clamp(max=0))
-            torch.div(z, positive, out=positive).mul_(arrived)
+            torch.div(relevance, positive, out=positive)
             if self.alpha != 1:
                 positive.mul_(self.alpha)
             account.add(positive, None if bias is None else bias.clamp(min=0))
@@ -126,45 +126,43 @@ class AlphaBeta(LinearRule):
         crossed = half if self.beta == 0 else torch.empty_like(half)
         rows = Rows([layer.output, density, half, crossed], layer.bias)
         for (z, arrived, base, out), bias in rows:
-            plus, test = rows.scratch(base), rows.scratch(base, 1)
-            self._quotient(account, base, z, arrived, bias, 1, (plus, test))
+            plus, test, minus = (rows.scratch(base, k) for k in range(3))
+            relevance = torch.mul(z, arrived, out=rows.scratch(base, 3))
+            self._quotient(account, base, z, relevance, bias, 1, (plus, test))
             if self.beta == 0:
                 base.copy_(plus)
                 continue
-            minus = rows.scratch(base, 2)
-            keep_above(plus, test)
             if bias is not None:
                 base.add_(bias)
-            self._quotient(account, base, z, arrived, bias, -1, (minus, test))
-            keep_above(minus, test)
+            self._quotient(account, base, z, relevance, bias, -1, (minus, test))
             torch.add(plus, minus, out=base)
             torch.sub(plus, minus, out=out)
         account.close()
+        weight = layer.weight / 2
         if self.beta == 0:
-            # Outputs without positive contributions meet weights of exactly zero, so that their quotients may stay.
-            above, below = layer.backward_both(half, layer.weight.clamp(min=0), layer.weight.clamp(max=0))
-            return select_by_sign(above, below, layer.x)
-        absolute = layer.weight.abs()
-        return by_sign(layer.backward(half, layer.weight), layer.backward(crossed, absolute), layer.x).div_(2)
+            straight, other = layer.backward_both(half, weight, weight.abs())
+        else:
+            straight, other = layer.backward(half, weight), layer.backward(crossed, weight.abs())
+        return by_sign(straight, other, layer.x)
 
     def _quotient(
         self,
         account: _Account,
         base: Tensor,
         z: Tensor,
-        arrived: Tensor,
+        relevance: Tensor,
         bias: Tensor | None,
         side: int,
         into: tuple[Tensor, Tensor],
     ) -> None:
-        """``share R / (part + |b+-| + epsilon)`` for the contributions of one sign, in magnitudes.
+        """``share R / (part + |b+-| + epsilon)`` for the contributions of one sign, in magnitudes, 0 where it has none.
 
         Args:
             account: what bias and stabiliser take is written there.
             base: half the sum of all magnitudes, less (side 1) or plus (side -1) half the bias.
-            z: output. arrived: its density. bias: its bias.
+            z: output. relevance: that of the output. bias: the bias in it.
             side: 1 for the positive part, -1 for the negative one.
-            into: takes the quotients, and what is above zero where that part is more than rounding.
+            into: takes the quotients; room for a test.
         """
         quotient, test = into
         torch.add(base, z, alpha=side / 2, out=quotient)
@@ -172,11 +170,12 @@ class AlphaBeta(LinearRule):
         keep_above(quotient, test)
         held = None if bias is None else bias.clamp(min=0) if side > 0 else bias.clamp(max=0)
         quotient.add_(self.epsilon if held is None else held.abs() + self.epsilon)
-        torch.div(z, quotient, out=quotient).mul_(arrived)
+        torch.div(relevance, quotient, out=quotient)
         share = self.alpha if side > 0 else self.beta
         if share != 1:
             quotient.mul_(share)
         account.add(quotient, held, stabilised=side)
+        keep_above(quotient, test)
 
 
 @dataclass(frozen=True)

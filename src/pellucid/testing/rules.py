@@ -17,7 +17,7 @@ from pellucid.engine.ops import Op
 from pellucid.engine.plan import function_name
 from pellucid.engine.registry import RuleFunction, overlay
 from pellucid.engine.shadow import shadow_of
-from pellucid.engine.step import Relevance, Step
+from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.engine.trace import run_forward
 from pellucid.engine.walk import Walk
 from pellucid.errors import InputError
@@ -29,7 +29,7 @@ from pellucid.testing.restores import check_restores
 
 __all__ = ["check_rule"]
 
-Messages = Sequence["Tensor | Relevance | None"]
+Messages = Sequence["Tensor | Fresh | Relevance | None"]
 
 
 def check_rule(
@@ -196,7 +196,7 @@ class _Checker:
             if isinstance(message, Relevance):
                 sent += float(message.value.sum())
             elif message is not None:
-                sent += float(inner(operands[k], message))
+                sent += float(inner(operands[k], _numbers(message)))
         self._compare_amounts(
             step,
             "does not conserve relevance (arrived; sent on plus booked)",
@@ -223,11 +223,11 @@ def _name(rule: Callable[..., Any]) -> str:
     return str(getattr(rule, "__name__", None) or rule)
 
 
-def _is_sent(message: Tensor | Relevance | None) -> bool:
+def _is_sent(message: Tensor | Fresh | Relevance | None) -> bool:
     return message is not None
 
 
-def _numbers(message: Tensor | Relevance | None) -> Tensor:
+def _numbers(message: Tensor | Fresh | Relevance | None) -> Tensor:
     if message is None:
         raise AssertionError("A message was sent for one density and not for another.")
-    return message.value if isinstance(message, Relevance) else message
+    return message.value if isinstance(message, (Fresh, Relevance)) else message
