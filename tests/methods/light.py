@@ -8,6 +8,9 @@ from pellucid.methods import Method, method_named
 
 LIGHT: dict[str, dict[str, Any]] = {
     "integrated-gradients": {"steps": 8},
+    "smoothgrad": {"samples": 6},
+    "smoothgrad-squared": {"samples": 6},
+    "vargrad": {"samples": 6, "noise": 0.5},
 }
 """Settings by method; the defaults where none are given. One line for a new method that is slow."""
 

@@ -15,6 +15,7 @@ from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
 from pellucid.methods.points import AtPoints, PointMethod
 from pellucid.methods.relevance import LRP
+from pellucid.methods.smoothgrad import SmoothGrad, SmoothGradSquared, VarGrad
 
 __all__ = [
     "BASELINES",
@@ -34,7 +35,10 @@ __all__ = [
     "IntegratedGradients",
     "Method",
     "PointMethod",
+    "SmoothGrad",
+    "SmoothGradSquared",
     "Token",
+    "VarGrad",
     "method_named",
     "methods",
     "register",

@@ -11,6 +11,7 @@ from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
 from pellucid.methods.relevance import LRP
+from pellucid.methods.smoothgrad import SmoothGrad, SmoothGradSquared, VarGrad
 
 __all__ = ["method_named", "methods", "register", "unregister"]
 
@@ -24,6 +25,9 @@ _OWN: tuple[type[Method], ...] = (
     Deconvnet,
     Gradient,
     GradientTimesInput,
+    SmoothGrad,
+    SmoothGradSquared,
+    VarGrad,
     IntegratedGradients,
 )
 _registered: dict[str, type[Method]] = {method.name: method for method in _OWN}
