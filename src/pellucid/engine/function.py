@@ -7,7 +7,7 @@ than lies behind the points; a pass that is not differentiated records none at a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -90,16 +90,34 @@ class ModelFunction:
             self._inputs = floating | {p: tensor.detach() for p, tensor in found.items() if p.kind is Kind.LOOK_UP}
         return floating | found
 
-    def looked_up(self, token: int) -> dict[Point, Tensor]:
-        """What the look-ups of the explained ids would give, were every token ``token``.
+    def looked_up(self, ids: int | Mapping[str, Tensor]) -> dict[Point, Tensor]:
+        """What the look-ups of the explained ids would give, were they others.
+
+        Args:
+            ids: one token in the place of every id, or by the name of the input other ids, each (n, ...). Inputs that
+                are not explained are then those of the first sample.
+
+        Returns:
+            The vectors at the points of look-ups, each (N, ...) or (n, ...).
 
         Raises:
             InputError: the model raised, as it does for an id that its embedding does not have.
         """
-        filled = {name: torch.full_like(ids, token) for name, ids in self.prepared.ids.items()}
-        other = replace(self.prepared, ids=filled, values={**self.prepared.values, **filled})
+        own = self.prepared
+        if isinstance(ids, int):
+            filled = {name: torch.full_like(given, ids) for name, given in own.ids.items()}
+            rest = own.values
+        else:
+            filled = dict(ids)
+            count = len(next(iter(filled.values())))
+            first = torch.zeros(count, dtype=torch.long, device=next(iter(filled.values())).device)
+            rest = {
+                name: value.detach().index_select(0, first) if value.ndim and len(value) == self.batch else value
+                for name, value in own.values.items()
+            }
+        other = replace(own, ids=filled, values={**rest, **filled}, batch=len(next(iter(filled.values()))))
         beside = ModelFunction(self.shadow, other, seed=self._seed, most=self.most)
-        return beside.inputs
+        return {point: value for point, value in beside.inputs.items() if point.kind is Kind.LOOK_UP}
 
     def layer(self, name: str) -> Point:
         """The point at the output of a module.

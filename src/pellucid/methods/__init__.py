@@ -10,7 +10,9 @@ from pellucid.methods.base import Attribution, Cost, Method
 from pellucid.methods.baselines import BASELINES, Token
 from pellucid.methods.call import Call
 from pellucid.methods.catalogue import method_named, methods, register, unregister
+from pellucid.methods.expected_gradients import ExpectedGradients
 from pellucid.methods.gradient import Gradient, GradientTimesInput
+from pellucid.methods.gradient_shap import GradientSHAP
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
 from pellucid.methods.points import AtPoints, PointMethod
@@ -29,7 +31,9 @@ __all__ = [
     "Deconvnet",
     "DeepTaylor",
     "ExcitationBackprop",
+    "ExpectedGradients",
     "Gradient",
+    "GradientSHAP",
     "GradientTimesInput",
     "GuidedBackprop",
     "IntegratedGradients",

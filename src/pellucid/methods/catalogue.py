@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 from pellucid.errors import InputError
 from pellucid.methods.base import Method
+from pellucid.methods.expected_gradients import ExpectedGradients
 from pellucid.methods.gradient import Gradient, GradientTimesInput
+from pellucid.methods.gradient_shap import GradientSHAP
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
 from pellucid.methods.relevance import LRP
@@ -29,6 +31,8 @@ _OWN: tuple[type[Method], ...] = (
     SmoothGradSquared,
     VarGrad,
     IntegratedGradients,
+    ExpectedGradients,
+    GradientSHAP,
 )
 _registered: dict[str, type[Method]] = {method.name: method for method in _OWN}
 

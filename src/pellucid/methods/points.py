@@ -19,7 +19,7 @@ from pellucid.targets import Target
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["AtPoints", "JointMethod", "PointMethod", "layer_values", "shaped"]
+__all__ = ["AtPoints", "JointMethod", "PointMethod", "by_token", "layer_values", "shaped"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,11 @@ def _at_inputs(values: Mapping[Point, Tensor]) -> dict[Point, Tensor]:
 def shaped(factors: Tensor, like: Tensor) -> Tensor:
     """(n,) so that it broadcasts along the other dimensions of ``like`` (n, ...)."""
     return factors.view(-1, *[1] * (like.ndim - 1))
+
+
+def by_token(point: Point, share: Tensor) -> Tensor:
+    """Of token ids one value per token, the sum over the features of its vector; else ``share`` (n, ...) itself."""
+    return share.sum(-1) if point.kind is Kind.LOOK_UP else share
 
 
 def layer_values(function: ModelFunction, name: str) -> dict[Point, Tensor]:

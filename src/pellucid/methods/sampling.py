@@ -15,7 +15,7 @@ from pellucid.engine.passes import Chunk
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["Draws", "Moments"]
+__all__ = ["BlockMeans", "Draws", "Moments"]
 
 _NUMBERS = 2**18
 """Numbers that are drawn at once: few enough for the caches, enough that small inputs need no generator per draw."""
@@ -143,3 +143,33 @@ class Moments:
     def _shaped(self) -> Tensor:
         counts = self._counts.to(device=self.mean.device, dtype=self.mean.dtype)
         return counts.view(-1, *[1] * (self.mean.ndim - 1))
+
+
+class BlockMeans:
+    """Moments of the means over blocks of draws, for draws that are independent only from block to block.
+
+    Args:
+        like: (M, ...) one value per sample.
+        size: of a block.
+    """
+
+    def __init__(self, like: Tensor, size: int) -> None:
+        self.moments = Moments(like)
+        self._size = size
+        self._sum = torch.zeros_like(self.moments.mean)
+
+    def add_chunk(self, chunk: Chunk, values: Tensor) -> None:
+        """Add ``values`` (n, ...), one for every row of the chunk; draws come in the order of their numbers."""
+        parts, samples = chunk.split(values)
+        if self._size == 1:
+            self.moments.add(parts, samples)
+            return
+        place, done = int(chunk.steps[0]) % self._size, 0
+        while done < len(parts):
+            here = parts[done : done + self._size - place]
+            self._sum[samples] += here.sum(0, dtype=self._sum.dtype)
+            done, place = done + len(here), place + len(here)
+            if place == self._size:
+                self.moments.add(self._sum[samples][None] / self._size, samples)
+                self._sum[samples] = 0
+                place = 0

@@ -15,7 +15,7 @@ from pellucid.errors import InputError
 from pellucid.methods.base import Cost, Family, per_sample_sum
 from pellucid.methods.completeness import check_tolerance
 from pellucid.methods.noise import Noise, check_noise
-from pellucid.methods.points import AtPoints, JointMethod
+from pellucid.methods.points import AtPoints, JointMethod, by_token
 from pellucid.methods.sampling import Moments
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class SmoothGrad(JointMethod):
         """See the class."""
         noise = Noise(call, inputs, self.noise, relative=self.relative)
         points = {**inputs, **layers}
-        moments = {point: Moments(_by_token(point, value), order=self.order) for point, value in points.items()}
+        moments = {point: Moments(by_token(point, value), order=self.order) for point, value in points.items()}
         taken = self.samples
 
         def found(late: Tensor | None = None) -> AtPoints:
@@ -148,7 +148,7 @@ class SmoothGrad(JointMethod):
         for chunk in passes:
             for point, gradient in chunk.gradients.items():
                 share = points[point][chunk.rows].mul_(gradient) if self.multiply_by_input else gradient
-                share = _by_token(point, share)
+                share = by_token(point, share)
                 moments[point].add_chunk(chunk, share * share if self.squares else share)
             if all(parts.count for parts in moments.values()):
                 yield
@@ -228,8 +228,3 @@ class VarGrad(SmoothGrad):
     def result(self, moments: Moments) -> tuple[Tensor, Tensor | None]:
         """See the class."""
         return moments.variance(), moments.variance_error()
-
-
-def _by_token(point: Point, gradient: Tensor) -> Tensor:
-    """Of token ids one value per token: the gradient summed over the features of its vector."""
-    return gradient.sum(-1) if point.kind is Kind.LOOK_UP else gradient
