@@ -103,7 +103,7 @@ def _asked(methods: _Asked) -> dict[str, Method]:
     if isinstance(methods, str):
         if methods != "all":
             raise InputError(f"Expected methods= as a list of methods, or 'all', got {methods!r}.")
-        methods = list(_all())
+        methods = list(_all().values())
     found = [method_named(method) for method in methods]
     if not found:
         raise InputError("methods= is empty: expected at least one method, or 'all'.")

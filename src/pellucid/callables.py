@@ -16,7 +16,6 @@ from pellucid.errors import InputError, TargetError
 from pellucid.models import LoadedModel
 from pellucid.outputs import main_output
 from pellucid.targets import Target, resolve_targets
-from pellucid.targets.base import PerSample
 
 __all__ = ["PlainFunction", "as_function"]
 
@@ -57,9 +56,9 @@ def as_function(
         raise InputError("probabilities=True gives all classes: leave target= out.")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"Expected batch_size as a whole number from 1, got {batch_size!r}.")
-    resolved = None if target is None else resolve_targets(target, 1, class_names=names)
-    if isinstance(resolved, PerSample) or isinstance(target, list | tuple):
+    if isinstance(target, list | tuple) or getattr(target, "ndim", 0):
         raise TargetError("A function has one target for all rows: give one, not a list.")
+    resolved = None if target is None else resolve_targets(target, 1, class_names=names)
     if resolved is not None:
         resolved.check_layers(dict(module.named_modules()))
     return PlainFunction(module, resolved, probabilities, channels_last, batch_size)
@@ -107,7 +106,7 @@ class PlainFunction:
         if array.dtype.kind not in "fiub":
             raise InputError(f"Expected arrays of numbers, got one of {array.dtype}.")
         like = next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0))
-        tensor = torch.as_tensor(np.ascontiguousarray(array)).to(like.device)
+        tensor = torch.as_tensor(np.array(array, order="C")).to(like.device)
         if self.channels_last:
             if tensor.ndim < 4:
                 raise InputError(f"channels_last=True is for pictures (N, H, W, C); got shape {tuple(tensor.shape)}.")

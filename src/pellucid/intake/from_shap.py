@@ -79,7 +79,7 @@ def _data(data: Any, shape: tuple[int, ...]) -> Tensor | None:
     array = None if data is None else np.asarray(data)
     if array is None or array.dtype.kind not in "fiu" or array.size != math.prod(shape):
         return None
-    return torch.as_tensor(np.ascontiguousarray(array.reshape(shape)))
+    return torch.as_tensor(np.array(array.reshape(shape)))
 
 
 def _index(label: str, names: Sequence[str] | None, count: int, *, given: bool) -> int:

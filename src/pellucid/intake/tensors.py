@@ -68,7 +68,7 @@ def tensors_of(value: Any, what: str) -> Any:
     if isinstance(value, np.ndarray | np.generic | float | int) or hasattr(value, "__array__"):
         array = np.asarray(value)
         if array.dtype.kind in "fiub":
-            return torch.as_tensor(np.ascontiguousarray(array))
+            return torch.as_tensor(np.array(array, order="C"))
         raise InputError(f"{what} must be made of numbers; got an array of {array.dtype}.")
     raise InputError(f"{what} cannot be used: expected {_KINDS}; got {type(value).__name__}.")
 
@@ -139,7 +139,7 @@ def output_of(output: Any, size: int, notes: list[str]) -> Tensor:
     if output is None:
         notes.append("The explained output was not given: relevance is shown as it is, not as a share of the output.")
         return torch.full((size,), math.nan)
-    tensor = tensors_of(output, "output")
+    tensor = tensors_of(np.asarray(output) if isinstance(output, list | tuple) else output, "output")
     if not isinstance(tensor, Tensor) or tensor.numel() != size:
         raise InputError(f"output= must hold one scalar per sample, {size} in all; got {output!r}.")
     return (tensor if tensor.is_floating_point() else tensor.float()).reshape(size)

@@ -102,7 +102,7 @@ def _map(axis: Any, panel: Panel, form: str, cmap: str, labels: Sequence[str] | 
     if form in ("bars", "line"):
         (axis.set_xlim if form == "bars" else axis.set_ylim)(-1.05, 1.05)
         axis.set_ylabel("")
-    axis.set_xlabel(f"{panel.cost}\n1 = {panel.reach}", fontsize="xx-small", loc="left", parse_math=False)
+    axis.set_xlabel(f"{panel.cost}\n{panel.reach}", fontsize="xx-small", loc="left", parse_math=False)
 
 
 def _matrix(axis: Any, comparison: Comparison, pool: Pooling, cmap: str) -> None:

@@ -30,7 +30,16 @@ from pellucid.show.heatmap import (
     upright,
     wrap,
 )
-from pellucid.show.values import PERCENTILE, ZERO, Values, choose_input, reach_text, robust_scale, sample_values
+from pellucid.show.values import (
+    LARGEST,
+    PERCENTILE,
+    ZERO,
+    Values,
+    choose_input,
+    reach_text,
+    robust_scale,
+    sample_values,
+)
 
 if TYPE_CHECKING:
     from pellucid.comparison import Comparison, Spent
@@ -100,10 +109,13 @@ def statistic_line(statistics: Mapping[str, str]) -> str:
     Args:
         statistics: by method, the reason of its scale.
     """
-    usual, _ = Counter(statistics.values()).most_common(1)[0]
-    own = {"the largest magnitude": "its own largest magnitude", ZERO: "nothing: all are zero"}
-    text = f"every map is divided by {own.get(usual, f'the {PERCENTILE}th percentile of its own magnitudes')}"
-    others = [f"{method}: {reason}" for method, reason in statistics.items() if reason != usual]
+    divided = {method: reason for method, reason in statistics.items() if reason != ZERO}
+    if not divided:
+        return ZERO
+    usual, _ = Counter(divided.values()).most_common(1)[0]
+    robust = f"the {PERCENTILE}th percentile of its own magnitudes"
+    text = f"every map is divided by {'its own largest magnitude' if usual == LARGEST else robust}"
+    others = [f"{method}: {reason}" for method, reason in divided.items() if reason != usual]
     return f"{text} ({'; '.join(others)})" if others else text
 
 
@@ -143,7 +155,7 @@ def picture(
     first = found[0]
     photo = photo_of(found) if photo is None else photo
     tiles = [(panel.method, overlay(panel.values.values, photo, scale=1.0, cmap=cmap, size=size)) for panel in found]
-    notes = [[str(panel.cost), f"1 = {panel.reach}"] for panel in found]
+    notes = [[str(panel.cost), panel.reach] for panel in found]
     if photo is not None:
         tiles.insert(0, ("the input", photo.convert("RGB").resize(tiles[0][1].size, Image.Resampling.LANCZOS)))
         notes.insert(0, [])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PERCENTILE = 99.5
 SMOOTHED_FROM = 100
+LARGEST = "the largest magnitude"
 ZERO = "all values are zero"
 CHANNELS = {"sum": "channels summed", "abs": "magnitudes of the channels summed", "positive": "positive parts summed"}
 
@@ -165,7 +166,7 @@ def robust_scale(drawn: Iterable[Values]) -> Scale:
         if limit > 0:
             return Scale(limit, f"{PERCENTILE}th percentile of the magnitudes")
     limit = float(magnitudes.max(initial=0.0))
-    return Scale(limit, "the largest magnitude") if limit > 0 else Scale(1.0, ZERO)
+    return Scale(limit, LARGEST) if limit > 0 else Scale(1.0, ZERO)
 
 
 def scale_of(scale: float | None, drawn: Sequence[Values]) -> Scale:
@@ -218,11 +219,11 @@ def scale_lines(values: Values, scale: Scale) -> list[str]:
 
 
 def reach_text(values: Values, scale: Scale) -> str:
-    """What the full colour stands for: "0.052 % of the output per pixel"."""
+    """What the full colour stands for: "1 = 0.052 % of the output per pixel"."""
     if scale.reason == ZERO:
         return ZERO
     unit = values.unit.removeprefix("share ") if values.percent else values.unit
-    return f"{values.label(scale.limit)} {unit}"
+    return f"1 = {values.label(scale.limit)} {unit}"
 
 
 def lost_lines(values: Values) -> list[str]:
