@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pellucid.composites import Composite, rule_name
 from pellucid.engine.graph import build_graph
 from pellucid.engine.plan import Plan, Unknown
 from pellucid.engine.trace import Start, Trace
+from pellucid.errors import PellucidError
+from pellucid.methods.base import Cost, Method
+from pellucid.methods.call import Call
+from pellucid.methods.catalogue import method_named, methods
 from pellucid.methods.lrp import plan_for
+from pellucid.methods.relevance import LRP
 
-__all__ = ["Check", "Row", "check_trace"]
+__all__ = ["Check", "Fit", "Row", "check_methods", "check_trace"]
+
+_GRADIENT = 3
+"""What a forward with a backward pass takes, in forwards, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +32,36 @@ class Row:
     rule: str
     count: int
     modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a method will work on this model and input, and what it would cost.
+
+    Args:
+        method: its name.
+        family: "relevance", "gradient", ...
+        reason: why not, naming the layer to blame; empty where it will.
+        forwards: of every sample, without a gradient; None where it depends on how soon it converges.
+        gradients: forward passes of every sample with a backward pass.
+        seconds: about what all samples take, from the time of one forward; None where that is not known.
+    """
+
+    method: str
+    family: str
+    reason: str
+    forwards: int | None
+    gradients: int | None
+    seconds: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether it will work."""
+        return not self.reason
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {"method": self.method, "fits": self.fits, **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -36,6 +75,7 @@ class Check:
         warnings: cut paths and whatever else a user should know.
         target: what would be explained, one label per sample.
         composite: its name.
+        methods: for every method whether it will work, and its cost; none of them was run.
     """
 
     rows: tuple[Row, ...]
@@ -44,10 +84,11 @@ class Check:
     warnings: tuple[str, ...]
     target: tuple[str, ...]
     composite: str
+    methods: tuple[Fit, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether ``explain`` would run."""
+        """Whether ``explain`` would run with its default method, relevance propagation."""
         return not self.unknown and bool(self.sources)
 
     def to_dict(self) -> dict[str, object]:
@@ -62,28 +103,30 @@ class Check:
             ],
             "unknown": [{"op": item.name, "module": item.module} for item in self.unknown],
             "warnings": list(self.warnings),
+            "methods": [fit.to_dict() for fit in self.methods],
         }
 
     def __str__(self) -> str:
         """The table."""
-        head = ("operation", "count", "rule", "modules")
         body = [(row.op, str(row.count), row.rule, _shortened(row.modules)) for row in self.rows]
-        widths = [max(len(line[k]) for line in (head, *body)) for k in range(4)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-            for line in (head, *body)
-        ]
+        lines = _lines([("operation", "count", "rule", "modules"), *body])
         lines.append(
             f"explained: {', '.join(self.target[:3])}{' ...' if len(self.target) > 3 else ''} with {self.composite}"
         )
         lines.append(f"sources: {', '.join(self.sources) or 'none: no explained input reaches the target'}")
         lines.extend(f"unknown: {item.name} in module {item.module or '(the model itself)'!r}" for item in self.unknown)
         lines.extend(f"warning: {warning}" for warning in self.warnings)
+        if self.methods:
+            rows = [
+                (fit.method, *_cost_texts(fit)) if fit.fits else (fit.method, "no", fit.reason) for fit in self.methods
+            ]
+            lines += ["", *_lines([("method", "about", "passes of every sample, or why not"), *rows])]
         return "\n".join(lines)
 
 
 def check_trace(trace: Trace, start: Start, composite: Composite, labels: Sequence[str]) -> Check:
     """Plan the walk from ``start`` and tell, without walking."""
+    assert start.node is not None
     graph = build_graph([start.node])
     plan = plan_for(graph, trace, composite)
     counts: Counter[tuple[str, str]] = Counter()
@@ -103,6 +146,70 @@ def check_trace(trace: Trace, start: Start, composite: Composite, labels: Sequen
     if cut:
         warnings.append(f"detach or no_grad cuts part of the paths from the input in: {', '.join(cut)}")
     return Check(rows, sources, tuple(dict.fromkeys(plan.unknown)), tuple(warnings), tuple(labels), composite.name)
+
+
+def check_methods(check: Check, call: Call, trace: Trace, start: Start, composite: Composite) -> Check:
+    """The check with a row for every method; runs a plain forward to time it, and no method.
+
+    Args:
+        check: of the walk.
+        call: what would be explained.
+        trace: its observed forward.
+        start: where walks would start.
+        composite: what the method "lrp" would walk with.
+    """
+    forward = _seconds(call)
+    rows = []
+    for name, kind in methods().items():
+        try:
+            method = method_named(kind)
+            if type(method) is LRP:
+                method = LRP(composite)
+            reason = method.unfit(call) or _walk_reason(method, call, trace, start) or ""
+            cost = method.passes(call)
+        except Exception as error:  # of a user's own method too; the others are told all the same
+            reason, cost = f"{type(error).__name__}: {' '.join(str(error).split())}", Cost(None, None)
+        known = forward is not None and cost.forwards is not None and cost.gradients is not None
+        seconds = forward * ((cost.forwards or 0) + _GRADIENT * (cost.gradients or 0)) if known and forward else None
+        rows.append(Fit(name, kind.family, reason, cost.forwards, cost.gradients, seconds))
+    return replace(check, methods=tuple(rows))
+
+
+def _seconds(call: Call) -> float | None:
+    """Of a plain forward of the whole input; None where the model cannot be run as a function."""
+    try:
+        call.function.run({})
+        started = time.perf_counter()
+        call.function.run({})
+    except PellucidError:
+        return None
+    return time.perf_counter() - started
+
+
+def _walk_reason(method: Method, call: Call, trace: Trace, start: Start) -> str | None:
+    """Why relevance cannot be propagated by the method's rules."""
+    if not isinstance(method, LRP):
+        return None
+    plan = plan_for(build_graph([start.node]), trace, method.chosen(call))
+    unknown = list(
+        dict.fromkeys(f"{item.name} in module {item.module or '(the model itself)'!r}" for item in plan.unknown)
+    )
+    if unknown:
+        return f"no rule for {', '.join(unknown[:3])}{f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''}"
+    return None if plan.root_live else "no explained input reaches the target"
+
+
+def _cost_texts(fit: Fit) -> tuple[str, str]:
+    seconds = (
+        "?" if fit.seconds is None else f"{fit.seconds:.2g} s" if fit.seconds < 100 else f"{fit.seconds / 60:.0f} min"
+    )
+    return seconds, str(Cost(fit.forwards, fit.gradients))
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _label(plan: Plan, i: int) -> str:

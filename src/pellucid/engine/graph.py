@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch.autograd.graph import Node
@@ -27,6 +28,12 @@ class Graph:
     edges: list[tuple[Edge, ...]]
     index: dict[Node, int]
     consumers: list[list[tuple[int, int]]] = field(default_factory=list)
+
+    def release(self, i: int) -> None:
+        """Let go of node ``i`` and what it saved; its place stays."""
+        node = self.nodes[i]
+        self.index.pop(node, None)
+        self.nodes[i] = cast(Node, None)
 
     def outputs(self, i: int) -> int:
         """How many outputs node ``i`` has."""

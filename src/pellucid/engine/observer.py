@@ -31,8 +31,8 @@ aten = torch.ops.aten
 _KEEP_INPUT = frozenset(
     getattr(aten, name)
     for name in (
-        "tanh tanh_ sigmoid sigmoid_ exp exp_ hardsigmoid hardsigmoid_ gelu silu silu_ mish hardswish"
-        " hardswish_ elu elu_ softplus hardtanh hardtanh_ clamp clamp_ clamp_min clamp_min_ clamp_max"
+        "tanh tanh_ sigmoid sigmoid_ exp exp_ hardsigmoid hardsigmoid_ mish elu elu_ softplus clamp clamp_ clamp_min"
+        " clamp_min_ clamp_max"
         " log_sigmoid_forward celu abs sin cos erf expm1 log1p pow square sqrt rsqrt reciprocal log threshold"
         " _prelu_kernel softshrink hardshrink tan atan asinh sinh cosh exp2 log2 log10 round floor ceil trunc"
         " sign special_ndtr logit erfc linalg_vector_norm norm var std var_mean std_mean prod logsumexp glu"
@@ -40,6 +40,7 @@ _KEEP_INPUT = frozenset(
     ).split()
     if hasattr(aten, name)
 )
+"""Functions whose node does not save what they were given, or may have it overwritten."""
 _KEEP_OUTPUT = frozenset((aten.addmm, aten.mm, aten.bmm, aten.baddbmm, aten.linear))
 _UNSAFE_SPLITS = frozenset((aten.unsafe_split, aten.unsafe_split_with_sizes, aten.unsafe_chunk))
 _OUTPUT_GATES = frozenset((aten._softmax, aten._log_softmax, aten.sigmoid))

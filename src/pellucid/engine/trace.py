@@ -29,12 +29,13 @@ _VIEWS = (
 _OUTPUT_GATES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "SigmoidBackward0")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """Where a walk starts: the density at the edge of the logits, or 1 at the scalars themselves."""
 
     edge: Edge
-    node: torch.autograd.graph.Node
+    node: torch.autograd.graph.Node | None
+    """Behind it is the whole graph; None once that was handed on."""
     density: Tensor
     scalar: Tensor
     """(batch,), the explained scalars."""
@@ -75,6 +76,12 @@ class Trace:
             return Start((0, output.output_nr), node, weights.to(output.dtype), scalar.detach(), target)
         node = self._node_of(scalar)
         return Start((0, scalar.output_nr), node, torch.ones_like(scalar), scalar.detach(), target)
+
+    def release(self) -> None:
+        """Let go of everything that holds the graph besides the graph itself."""
+        self.raw = None
+        self.observer.gate_inputs.clear()
+        self.observer.outputs.clear()
 
     def _node_of(self, tensor: Tensor) -> torch.autograd.graph.Node:
         if tensor.grad_fn is None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 
 import torch
@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.observer import Observer
 
-__all__ = ["SAVED", "Values", "saved"]
+__all__ = ["SAVED", "Values", "due", "saved"]
 
 SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
@@ -125,7 +125,7 @@ class Values:
     def _from_consumers(self, edge: Edge, shape: torch.Size, hops: int) -> Tensor | None:
         graph = self.graph
         for i, k in graph.consumers[edge[0]]:
-            if graph.edges[i][k] != edge:
+            if graph.edges[i][k] != edge or graph.nodes[i] is None:
                 continue
             name = graph.names[i]
             field = SAVED.get(name, {}).get(k)
@@ -144,3 +144,22 @@ class Values:
             if value is not None and value.numel() == shape.numel():
                 return value.detach().reshape(shape)
         return None
+
+
+def due(graph: Graph, fold_into: Mapping[int, int], keep: Container[int]) -> dict[int, list[int]]:
+    """Node -> the nodes that nothing is read from any more once a walk has passed it.
+
+    A node is read from at its own place, and for the values of its operands at those of its producers: through views,
+    which hold nothing themselves, and for a folded batch-norm at its convolution.
+    """
+    reach = list(range(len(graph.nodes)))
+    found: dict[int, list[int]] = {}
+    for i in reversed(range(len(graph.nodes))):
+        producers = [source for source, _ in graph.edges[i] if source >= 0]
+        through = [reach[p] if graph.names[p] in _SAME_ELEMENTS else fold_into.get(p, p) for p in producers]
+        last = max([i, *through])
+        if graph.names[i] in _SAME_ELEMENTS:
+            reach[i] = last
+        if i not in keep:
+            found.setdefault(last, []).append(i)
+    return found

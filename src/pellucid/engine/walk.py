@@ -20,7 +20,7 @@ from pellucid.engine.numerics import inner
 from pellucid.engine.observer import Observer
 from pellucid.engine.plan import Plan
 from pellucid.engine.step import Fresh, Relevance, Step
-from pellucid.engine.values import Values
+from pellucid.engine.values import Values, due
 from pellucid.errors import ModelError
 
 __all__ = ["Mask", "Tap", "Walk", "Walked"]
@@ -57,7 +57,11 @@ class Walked:
 
 
 class Walk:
-    """One pass; holds what steps may ask for."""
+    """One pass; holds what steps may ask for.
+
+    With ``consume`` it lets go of nodes as it leaves them behind, as PyTorch's own backward does: no other walk can
+    follow on this graph, and memory falls where it would only rise.
+    """
 
     def __init__(
         self,
@@ -68,7 +72,9 @@ class Walk:
         *,
         taps: Sequence[Tap] = (),
         masks: Sequence[Mask] = (),
+        consume: bool = False,
     ) -> None:
+        self._due = due(graph, plan.fold_into, plan.sources) if consume else {}
         self.graph = graph
         self.plan = plan
         self.observer = observer
@@ -93,6 +99,9 @@ class Walk:
             for i in range(len(self.graph.nodes)):
                 if i in self._density or i in self._relevance:
                     self._visit(i, walked)
+                for k in self._due.pop(i, ()):
+                    self.observer.records.pop(self.graph.sequence(k), None)
+                    self.graph.release(k)
         return walked
 
     def _visit(self, i: int, walked: Walked) -> None:

@@ -32,9 +32,23 @@ class Explained:
 
 
 def explain_trace(
-    trace: Trace, start: Start, composite: Composite, *, layers: Sequence[str] = (), keep: Keep | None = None
+    trace: Trace,
+    start: Start,
+    composite: Composite,
+    *,
+    layers: Sequence[str] = (),
+    keep: Keep | None = None,
+    consume: bool = False,
 ) -> Explained:
     """Walk once from ``start``.
+
+    Args:
+        trace: the forward.
+        start: where the walk begins.
+        composite: the rules.
+        layers: modules at which relevance is read too.
+        keep: units through which alone the walk goes on.
+        consume: give the forward's memory back on the way; no other walk can follow on this trace.
 
     Raises:
         UnknownOpError: a live operation has no rule.
@@ -42,6 +56,7 @@ def explain_trace(
         InputError: a layer did not run.
     """
     keep = keep or {}
+    assert start.node is not None
     graph = build_graph([start.node])
     taps = [tap for name in layers for tap in _taps(graph, trace, name)]
     masks = [mask for name, units in keep.items() for mask in _masks(graph, trace, name, units)]
@@ -52,7 +67,10 @@ def explain_trace(
     if not plan.root_live:
         raise ModelError(_no_source(trace))
     book = Book()
-    walk = Walk(graph, plan, trace.observer, book, taps=taps, masks=masks)
+    if consume:
+        start.node = None
+        trace.release()
+    walk = Walk(graph, plan, trace.observer, book, taps=taps, masks=masks, consume=consume)
     walked = walk.run({start.edge: start.density})
     relevance = _collect(trace, graph, plan, walked, gradient=composite.gradient)
     for name, part in relevance.items():

@@ -56,9 +56,10 @@ class LRP(Method):
 
     def _walks(self, call: Call, composite: Composite, trace: Trace, targets: Sequence[Target]) -> list[Attribution]:
         results = []
-        for target in targets:
+        for k, target in enumerate(targets):
             start = trace.start(target)
-            explained = explain_trace(trace, start, composite, layers=call.layers, keep=call.keep)
+            last = k == len(targets) - 1
+            explained = explain_trace(trace, start, composite, layers=call.layers, keep=call.keep, consume=last)
             results.append(
                 Attribution(
                     relevance=explained.relevance,
