@@ -7,9 +7,11 @@ from typing import Any
 from pellucid.methods import Method, method_named
 
 LIGHT: dict[str, dict[str, Any]] = {
+    "conductance": {"steps": 8},
     "expected-gradients": {"samples": 8, "background": ["zero", "mean"]},
     "gradient-shap": {"samples": 8, "noise": 0.1},
     "integrated-gradients": {"steps": 8},
+    "internal-influence": {"steps": 8},
     "smoothgrad": {"samples": 6},
     "smoothgrad-squared": {"samples": 6},
     "vargrad": {"samples": 6, "noise": 0.5},

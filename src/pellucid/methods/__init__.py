@@ -10,10 +10,12 @@ from pellucid.methods.base import Attribution, Cost, Method
 from pellucid.methods.baselines import BASELINES, Token
 from pellucid.methods.call import Call
 from pellucid.methods.catalogue import method_named, methods, register, unregister
+from pellucid.methods.conductance import Conductance
 from pellucid.methods.expected_gradients import ExpectedGradients
 from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.gradient_shap import GradientSHAP
 from pellucid.methods.integrated_gradients import IntegratedGradients
+from pellucid.methods.internal_influence import InternalInfluence
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
 from pellucid.methods.points import AtPoints, PointMethod
 from pellucid.methods.relevance import LRP
@@ -27,6 +29,7 @@ __all__ = [
     "AttnLRP",
     "Attribution",
     "Call",
+    "Conductance",
     "Cost",
     "Deconvnet",
     "DeepTaylor",
@@ -37,6 +40,7 @@ __all__ = [
     "GradientTimesInput",
     "GuidedBackprop",
     "IntegratedGradients",
+    "InternalInfluence",
     "Method",
     "PointMethod",
     "SmoothGrad",

@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from pellucid.errors import InputError
 from pellucid.methods.base import Method
+from pellucid.methods.conductance import Conductance
 from pellucid.methods.expected_gradients import ExpectedGradients
 from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.gradient_shap import GradientSHAP
 from pellucid.methods.integrated_gradients import IntegratedGradients
+from pellucid.methods.internal_influence import InternalInfluence
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
 from pellucid.methods.relevance import LRP
 from pellucid.methods.smoothgrad import SmoothGrad, SmoothGradSquared, VarGrad
@@ -33,6 +35,8 @@ _OWN: tuple[type[Method], ...] = (
     IntegratedGradients,
     ExpectedGradients,
     GradientSHAP,
+    Conductance,
+    InternalInfluence,
 )
 _registered: dict[str, type[Method]] = {method.name: method for method in _OWN}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.passes import Scalar
-from pellucid.engine.point import Point, Values
+from pellucid.engine.point import Point
 from pellucid.methods.base import Cost, Family
 from pellucid.methods.baselines import baselines_at
 from pellucid.methods.completeness import check_tolerance, completeness_ledger, missed, missed_note, scalar_at
-from pellucid.methods.points import AtPoints, PointMethod, shaped
-from pellucid.methods.quadrature import Quadrature, quadrature, spread
+from pellucid.methods.path import PathMean
+from pellucid.methods.points import AtPoints, PointMethod
+from pellucid.methods.quadrature import Quadrature, quadrature
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -86,8 +86,9 @@ class IntegratedGradients(PointMethod):
                 settings={"steps taken": steps},
             )
 
-        def integral(steps: int, samples: Tensor | None) -> _Integral:
-            return _Integral(call, scalar, points, baselines, quadrature(self.quadrature, steps), samples)
+        def integral(steps: int, samples: Tensor | None) -> PathMean:
+            rule = quadrature(self.quadrature, steps)
+            return PathMean(call, scalar, points, baselines, rule, samples=samples, times_way=True)
 
         nobody = torch.zeros(call.batch, dtype=torch.bool, device=floors.device)
         first = integral(self.steps, None)
@@ -108,74 +109,3 @@ class IntegratedGradients(PointMethod):
             values = {point: value.index_copy(0, again, better.values()[point]) for point, value in values.items()}
             late = missed(values, differences, self.tolerance)
         return found(values, late, steps)
-
-
-class _Integral:
-    """The mean over straight paths from several baselines, growing with every pass.
-
-    Args:
-        call: runs the model.
-        scalar: what is explained.
-        points: the ends of the paths, each (N, ...).
-        baselines: their beginnings, likewise.
-        rule: nodes and weights of the quadrature, (steps,).
-        samples: (M,) which samples; None: all.
-    """
-
-    def __init__(
-        self,
-        call: Call,
-        scalar: Scalar,
-        points: Mapping[Point, Tensor],
-        baselines: Sequence[Values],
-        rule: tuple[Tensor, Tensor],
-        samples: Tensor | None,
-    ) -> None:
-        device = scalar.output.device
-        order = spread(len(rule[0]))
-        self._nodes, self._weights = (part[order].to(device) for part in rule)
-        self._call, self._scalar, self._points, self._samples = call, scalar, points, samples
-        self._several = len(baselines)
-        self._origins = {point: torch.stack([baseline[point] for baseline in baselines]) for point in points}
-        chosen = {point: value if samples is None else value[samples] for point, value in points.items()}
-        self._sums = {
-            point: torch.zeros_like(value, dtype=accumulation_dtype(value.dtype)) for point, value in chosen.items()
-        }
-        self._done = torch.zeros(len(next(iter(chosen.values()))), dtype=torch.float64, device=device)
-        self.taken = 0
-        """Steps done."""
-
-    def __iter__(self) -> Iterator[None]:
-        """Do the work; comes by when something is known of every sample."""
-        several = self._several
-
-        def make(numbers: Tensor, rows: Tensor) -> Values:
-            return {
-                point: torch.lerp(
-                    self._origins[point][numbers % several, rows],
-                    value[rows],
-                    shaped(self._nodes[numbers // several].to(value.dtype), value),
-                )
-                for point, value in self._points.items()
-            }
-
-        passes = self._call.function.gradients(
-            len(self._nodes) * several, make, self._scalar, list(self._points), samples=self._samples
-        )
-        for chunk in passes:
-            weights = self._weights[chunk.steps // several]
-            for point, gradient in chunk.gradients.items():
-                way = self._points[point][chunk.rows] - self._origins[point][chunk.steps % several, chunk.rows]
-                share = way.mul_(gradient).mul_(shaped(weights.to(way.dtype), way))
-                chunk.add(self._sums[point], share)
-            chunk.add(self._done, weights)
-            self.taken = int(chunk.steps[-1]) // several + 1
-            if bool((self._done > 0).all()):
-                yield
-
-    def values(self) -> dict[Point, Tensor]:
-        """The shares, each (M, ...), by the steps done so far."""
-        return {
-            point: (total / shaped(self._done.to(total.dtype), total)).to(self._points[point].dtype)
-            for point, total in self._sums.items()
-        }
