@@ -16,7 +16,7 @@ from pellucid.engine.ledger import Entry, Ledger
 from pellucid.engine.shadow import shadow_of
 from pellucid.errors import InputError, Interrupted
 from pellucid.explanation import Explanation
-from pellucid.flightcheck import Check, check_trace
+from pellucid.flightcheck import Check, check_methods, check_trace
 from pellucid.methods.base import Attribution, Keep, Method
 from pellucid.methods.call import Call
 from pellucid.methods.catalogue import method_named
@@ -203,6 +203,8 @@ def check(
 ) -> Check:
     """Look before explaining: which operations the model runs, which rule each gets, what is unknown or cut.
 
+    And for every method whether it will work here, and what it would cost; none is run.
+
     Args:
         model: any module in evaluation mode, or a LoadedModel.
         x: tensor, tuple or dict of tensors.
@@ -224,7 +226,7 @@ def check(
         trace = call.trace(rules, [resolved])
         start = trace.start(resolved)
         labels = [start.target.describe(request.names, i) for i in range(batch)]
-        return check_trace(trace, start, rules, labels)
+        return check_methods(check_trace(trace, start, rules, labels), call, trace, start, rules)
 
 
 def _structured(prepared: Prepared, relevance: Mapping[str, Tensor]) -> Any:

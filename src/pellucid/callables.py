@@ -56,7 +56,7 @@ def as_function(
         raise InputError("probabilities=True gives all classes: leave target= out.")
     if not isinstance(batch_size, int) or batch_size < 1:
         raise InputError(f"Expected batch_size as a whole number from 1, got {batch_size!r}.")
-    if isinstance(target, list | tuple) or getattr(target, "ndim", 0):
+    if isinstance(target, list | tuple) or (hasattr(target, "ndim") and target.ndim > 0):
         raise TargetError("A function has one target for all rows: give one, not a list.")
     resolved = None if target is None else resolve_targets(target, 1, class_names=names)
     if resolved is not None:
