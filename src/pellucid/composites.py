@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pellucid.engine.ops import Kind, Op
 from pellucid.engine.plan import Layer
-from pellucid.engine.registry import RuleFunction, overlaid
+from pellucid.engine.registry import RuleFunction
 from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules import (
@@ -89,15 +89,6 @@ class Composite:
     def needs_outputs(self) -> bool:
         """Whether some rule asks for the outputs of dense layers."""
         return any(isinstance(rule, LinearRule) and not isinstance(rule, Zero) for _, rule in self.rows)
-
-    def needs_inputs(self) -> bool:
-        """Whether some rule may ask for the inputs of dense layers, and not for their outputs alone."""
-        dense = Layer(Op.LINEAR, "", "", first=False, last=False, spatial=False)
-        for selection, rule in self.rows:
-            may_fit = not isinstance(selection, Selection) or selection.op is None or selection.op_fits(dense.op)
-            if may_fit and _fits(rule, Op.LINEAR) and not isinstance(rule, (Zero, Epsilon)):
-                return True
-        return overlaid(Op.LINEAR) is not None
 
     @property
     def softmax_gates(self) -> bool:

@@ -95,6 +95,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sources = {id(tensor) for tensor in sources.values()}
         self._ids = dict(ids or {})
         self._keep_outputs = keep_outputs
+        self._held: dict[int, Record] = {}
         self._stack: list[tuple[str, int]] = []
         self._cut: Any = WeakIdKeyDictionary()
         self._derived: Any = WeakIdKeyDictionary()
@@ -171,8 +172,24 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # It shares memory but no version counter: only the view tells whether the product was changed in place.
             made = self.records.get(int(found[0].grad_fn._sequence_nr()))
             holder = made if made is not None and made.output is not None else None
+        if packet is aten.clone and isinstance(output, Tensor):
+            self._hold_copy(found[0], output)
         if holder is not None and isinstance(output, Tensor):
             holder.output, holder.version = output, output._version
+            self._held[output.untyped_storage().data_ptr()] = holder
+
+    def _hold_copy(self, copied: Tensor, copy: Tensor) -> None:
+        """Hold a rearranged copy in the place of the output that it was made of, which nobody else may need any more.
+
+        So do fused attention's queries, keys and values in nn.MultiheadAttention, which are a third of what is held.
+        """
+        holder = self._held.get(copied.untyped_storage().data_ptr())
+        whole = None if holder is None else holder.output
+        if holder is None or whole is None or whole.numel() != copied.numel() or not whole.is_contiguous():
+            return
+        if copied._version == holder.version and holder.copied is None and whole.storage_offset() == 0:
+            holder.copied = (whole.shape, (copied.shape, copied.stride(), int(copied.storage_offset())))
+            holder.output, holder.version = copy, copy._version
 
     def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation on values without a gradient; what it makes of one that was cut off is cut off as well."""

@@ -40,7 +40,10 @@ class Record:
     inputs: tuple[Tensor, ...] = ()
     """Values of the live operands, kept for functions whose node does not save them."""
     output: Tensor | None = None
+    """What it made, kept for rules that ask for it."""
     version: int = 0
+    copied: tuple[torch.Size, tuple[torch.Size, tuple[int, ...], int]] | None = None
+    """Where only a rearranged copy of the output is kept: its shape, and size, stride and offset of what was copied."""
     base: Tensor | None = None
     """The value, before the operation, of a dead tensor that was written in place."""
     view: tuple[tuple[int, ...], tuple[int, ...], int] | None = None
@@ -49,6 +52,17 @@ class Record:
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What the operation was called with; needs the kept values of all live operands."""
         return _fill(self.args, self.inputs), _fill(self.kwargs, self.inputs)
+
+    def kept(self) -> Tensor | None:
+        """The output, or None where it is not kept or was changed in place since."""
+        if self.output is None or self.output._version != self.version:
+            return None
+        if self.copied is None:
+            return self.output.detach()
+        shape, view = self.copied
+        whole = self.output.new_empty(shape)
+        whole.as_strided(*view).copy_(self.output.detach())
+        return whole
 
     def first(self, *live: Tensor) -> Tensor:
         """The first result of :meth:`call`."""

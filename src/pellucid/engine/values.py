@@ -15,7 +15,7 @@ from torch.autograd.graph import Node
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.observer import Observer
 
-__all__ = ["SAVED", "Values", "due", "saved"]
+__all__ = ["OWN", "SAVED", "Values", "due", "saved"]
 
 SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
@@ -48,6 +48,20 @@ SAVED: Mapping[str, Mapping[int, str]] = MappingProxyType(
     }
 )
 """Node name -> operand -> the field in which the node holds that operand's value."""
+
+OWN: Mapping[str, str] = MappingProxyType(
+    {
+        "ReluBackward0": "result",
+        "TanhBackward0": "result",
+        "SigmoidBackward0": "result",
+        "SoftmaxBackward0": "result",
+        "ScaledDotProductFlashAttentionForCpuBackward0": "output",
+        "ScaledDotProductFlashAttentionBackward0": "output",
+        "ScaledDotProductEfficientAttentionBackward0": "output",
+        "ScaledDotProductCudnnAttentionBackward0": "output",
+    }
+)
+"""Node name -> the field in which the node holds its own first output."""
 
 _HOPS = 12
 """How many operations back a value is computed again."""
@@ -97,13 +111,11 @@ class Values:
         if isinstance(variable, Tensor):
             return variable.detach()
         record = self.observer.records.get(self.graph.sequence(source))
-        if (
-            record is not None
-            and record.output is not None
-            and output == 0
-            and record.output._version == record.version
-        ):
-            return record.output.detach().reshape(self.graph.shape(edge))
+        value = record.kept() if record is not None and output == 0 else None
+        if value is None and output == 0 and self.graph.names[source] in OWN:
+            value = saved(self.graph.nodes[source], OWN[self.graph.names[source]])
+        if value is not None:
+            return value.detach().reshape(self.graph.shape(edge))
         return self._from_consumers(edge, self.graph.shape(edge), 0)
 
     def _again(self, source: int, output: int, hops: int) -> Tensor | None:

@@ -144,7 +144,7 @@ class Call:
             self.prepared,
             wanted,
             keep_outputs=composite.needs_outputs(),
-            keep_inputs=composite.needs_inputs() or composite.name in self.shadow.needs_inputs,
+            keep_inputs=composite.name in self.shadow.needs_inputs,
         )
 
     def _run(self, prepared: Prepared, wanted: Any, *, keep_outputs: bool, keep_inputs: bool) -> Trace:

@@ -31,12 +31,11 @@ class InputNotSavedError(Exception):
     """A rule asks for the input of a dense layer in a forward that was run without saving it; run it again with."""
 
 
-def saved_input_is_gone(step: Step, k: int) -> bool:
-    """Whether operand ``k`` of a dense layer was not saved because its weight needed no gradient."""
-    weight = step.walk.graph.edges[step.index]
-    field = SAVED.get(step.walk.graph.names[step.index], {}).get(k)
-    alone = sum(edge[0] >= 0 for edge in weight) == sum(step.live)
-    return field is not None and alone and saved(step.node, field) is None
+def saved_input_is_gone(step: Step, signal: int, weights: int) -> bool:
+    """Whether the signal of a dense layer was not saved because its weight needed no gradient."""
+    field = SAVED.get(step.walk.graph.names[step.index], {}).get(signal)
+    unweighed = step.walk.graph.edges[step.index][weights][0] < 0
+    return field is not None and unweighed and saved(step.node, field) is None
 
 
 class LinearMap(ABC):
@@ -55,8 +54,17 @@ class LinearMap(ABC):
 
     @cached_property
     def x(self) -> Tensor:
-        """The signal."""
-        return self.step.operand(self.signal)
+        """The signal.
+
+        Raises:
+            InputNotSavedError: nothing holds it, as the forward was told to save none, nor what it could be made from.
+        """
+        try:
+            return self.step.operand(self.signal)
+        except ModelError as error:
+            if saved_input_is_gone(self.step, self.signal, self.weights):
+                raise InputNotSavedError(self.step.describe()) from error
+            raise
 
     @cached_property
     def weight(self) -> Tensor:
@@ -87,8 +95,6 @@ class LinearMap(ABC):
         kept = self.step.output() if self.added is None else None
         if kept is not None:
             return kept + self.bias if self._is_split and self.bias is not None else kept
-        if saved_input_is_gone(self.step, self.signal):
-            raise InputNotSavedError(self.step.describe())
         return self.forward(self.x, self.weight, self.bias)
 
     @property
