@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from pellucid.methods import Method, method_named
+from pellucid.methods.activation import ACTIVATION_MAPS
+from tests.trace.models import pooled
 
 LIGHT: dict[str, dict[str, Any]] = {
     "conductance": {"steps": 8},
@@ -18,10 +23,16 @@ LIGHT: dict[str, dict[str, Any]] = {
 }
 """Settings by method; the defaults where none are given. One line for a new method that is slow."""
 
+POSITIONS = ["convolutional", "transformer"]
 FITTING: dict[str, list[str]] = {
     "deep-taylor": ["convolutional"],
+    "cam": ["pooled"],
+    **dict.fromkeys((method.name for method in ACTIVATION_MAPS if method.name != "cam"), POSITIONS),
 }
-"""The models of tests.trace.models that a method is for, where it is not for all."""
+"""The models, of MODELS and of MORE, that a method is for, where it is not for all of MODELS."""
+
+MORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {"pooled": (pooled, (2, 3, 8, 8))}
+"""Models for methods that none of MODELS is for."""
 
 
 def lightened(name: str) -> Method:

@@ -55,6 +55,13 @@ def convolutional() -> nn.Module:
     return seeded(build)
 
 
+def pooled() -> nn.Module:
+    """A convolution, global average pooling and one linear layer."""
+    return seeded(
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    )
+
+
 def transformer() -> nn.Module:
     return seeded(
         lambda: nn.Sequential(nn.TransformerEncoderLayer(6, 2, 12, batch_first=True), nn.Flatten(), nn.Linear(30, 3))

@@ -17,7 +17,7 @@ from pellucid.engine.point import Kind, Point, Values
 from pellucid.engine.shadow import Shadow
 from pellucid.errors import InputError, ModelError
 
-__all__ = ["Intercept", "intercepting"]
+__all__ = ["Intercept", "first_floating", "function_name", "intercepting"]
 
 _GATES = {"softmax": "softmax", "_softmax": "softmax", "log_softmax": "logsoftmax", "_log_softmax": "logsoftmax",
           "sigmoid": "sigmoid"}  # fmt: skip
@@ -45,12 +45,18 @@ class Intercept:
         self._leaves = frozenset(leaves)
         self._ids = ids
         self._looked_up = dict.fromkeys(ids, 0)
+        self._ran: dict[tuple[Kind, str], int] = {}
         self._gate: tuple[str, Tensor, Tensor] | None = None
 
     @property
     def layers(self) -> list[str]:
         """Names of the modules at whose outputs something is read or put."""
         return list(dict.fromkeys(point.name for point in self._asked if point.kind is Kind.LAYER))
+
+    @property
+    def calls(self) -> bool:
+        """Whether results of functions matter."""
+        return any(point.kind is Kind.CALL for point in self._asked)
 
     @property
     def looks_up(self) -> bool:
@@ -86,6 +92,20 @@ class Intercept:
                 )
             self.found[point] = value
         return value.clone()  # what follows may write into it
+
+    def ran(self, name: str) -> Point:
+        """A module ran once more: the point at its output."""
+        point = Point(Kind.LAYER, name, self._count(Kind.LAYER, name))
+        return point if point in self._asked else Point(Kind.LAYER, name)
+
+    def called(self, name: str, result: Any) -> Any:
+        """What goes on from a function that the model called."""
+        point = Point(Kind.CALL, name, self._count(Kind.CALL, name))
+        return self.at(point, result) if isinstance(result, Tensor) else result
+
+    def _count(self, kind: Kind, name: str) -> int:
+        self._ran[kind, name] = self._ran.get((kind, name), 0) + 1
+        return self._ran[kind, name]
 
     def look_up(self, ids: object, vectors: Tensor) -> Tensor:
         """What goes on from an embedding that was asked for ``ids``."""
@@ -154,12 +174,19 @@ class _Functions(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        name = getattr(func, "__name__", "").partition(".")[0]
+        name = function_name(func)
+        if self._intercept.calls:
+            result = self._intercept.called(name, result)
         if name == "embedding" and isinstance(result, Tensor):
             return self._intercept.look_up(_ids_of(args, kwargs), result)
         if name in _GATES:
             self._intercept.gated(_GATES[name], args[0] if args else kwargs.get("input"), result)
         return result
+
+
+def function_name(func: Any) -> str:
+    """The name of a function as models call it, without the variant that an operator's name ends in."""
+    return str(getattr(func, "__name__", "")).partition(".")[0]
 
 
 def _ids_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
@@ -193,17 +220,25 @@ def intercepting(intercept: Intercept, shadow: Shadow) -> Iterator[None]:
             module = shadow.modules[name]
             if isinstance(module, torch.jit.ScriptModule):
                 raise InputError(f"The module {name!r} is TorchScript, whose parts cannot be read or replaced.")
-            handle = module.register_forward_hook(_hook(intercept, Point(Kind.LAYER, name)))
+            handle = module.register_forward_hook(_hook(intercept, name))
             stack.callback(handle.remove)
-        if intercept.looks_up or (intercept.watch and not shadow.scripted):
+        if intercept.looks_up or intercept.calls or (intercept.watch and not shadow.scripted):
             stack.enter_context(_Functions(intercept))
         if intercept.watch and shadow.scripted:
             stack.enter_context(_Operations(intercept))
         yield
 
 
-def _hook(intercept: Intercept, point: Point) -> Callable[..., Any]:
+def first_floating(output: object) -> Tensor | None:
+    """The tensor of a module's output at which its point is: itself, or the first floating one that it holds."""
+    held: Any = output.values() if isinstance(output, Mapping) else output
+    parts = held if isinstance(output, (Mapping, tuple, list)) else [output]
+    return next((part for part in parts if isinstance(part, Tensor) and part.is_floating_point()), None)
+
+
+def _hook(intercept: Intercept, name: str) -> Callable[..., Any]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
+        point = intercept.ran(name)
         if isinstance(output, Tensor):
             return intercept.at(point, output) if output.is_floating_point() else None
         if isinstance(output, Mapping):

@@ -17,6 +17,7 @@ class Kind(Enum):
     INPUT = "input"
     LOOK_UP = "look-up of"
     LAYER = "layer"
+    CALL = "call of"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,11 @@ class Point:
     """A place in a model.
 
     Args:
-        kind: a floating input, the vectors that explained ids are looked up as, or the output of a module.
-        name: of the input (as in ``Prepared``), or of the module.
-        index: which look-up of these ids, where several embeddings look them up.
+        kind: a floating input, the vectors that explained ids are looked up as, the output of a module, or what a
+            function returned that the model calls itself.
+        name: of the input (as in ``Prepared``), of the module, or of the function.
+        index: which look-up of these ids, where several embeddings look them up; which run of a module that runs
+            several times, from 1 (0: its only run); which call of the function, from 1.
     """
 
     kind: Kind
@@ -34,7 +37,8 @@ class Point:
     index: int = 0
 
     def __str__(self) -> str:
-        return f"{self.kind.value} {self.name!r}"
+        run = f" (run {self.index})" if self.index and self.kind in (Kind.LAYER, Kind.CALL) else ""
+        return f"{self.kind.value} {self.name!r}{run}"
 
 
 Values = Mapping[Point, Tensor]

@@ -48,6 +48,8 @@ class Shadow:
         self._dense = _dense_weights(module)
         self.needs_inputs: set[str] = set()
         """Composites that turned out to need the inputs of this model's dense layers."""
+        self.findings: dict[object, Any] = {}
+        """What methods found out about the model, such as which layer suits them, by all that it depends on."""
         self._versions: dict[str, tuple[int, int]] = {}
         self._seen: dict[str, int] = {}
         self._attributes = [

@@ -6,6 +6,22 @@ pellucid.explain(model, x, method=pellucid.methods.IntegratedGradients(steps=200
 
 from __future__ import annotations
 
+from pellucid.methods.activation import (
+    CAM,
+    AblationCAM,
+    EigenCAM,
+    EigenGradCAM,
+    FinerCAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    GradientTimesActivation,
+    GuidedGradCAM,
+    HiResCAM,
+    LayerCAM,
+    ScoreCAM,
+    SmoothGradCAMPlusPlus,
+    XGradCAM,
+)
 from pellucid.methods.base import Attribution, Cost, Method
 from pellucid.methods.baselines import BASELINES, Token
 from pellucid.methods.call import Call
@@ -23,8 +39,10 @@ from pellucid.methods.smoothgrad import SmoothGrad, SmoothGradSquared, VarGrad
 
 __all__ = [
     "BASELINES",
+    "CAM",
     "CPLRP",
     "LRP",
+    "AblationCAM",
     "AtPoints",
     "AttnLRP",
     "Attribution",
@@ -33,20 +51,32 @@ __all__ = [
     "Cost",
     "Deconvnet",
     "DeepTaylor",
+    "EigenCAM",
+    "EigenGradCAM",
     "ExcitationBackprop",
     "ExpectedGradients",
+    "FinerCAM",
+    "GradCAM",
+    "GradCAMPlusPlus",
     "Gradient",
     "GradientSHAP",
+    "GradientTimesActivation",
     "GradientTimesInput",
     "GuidedBackprop",
+    "GuidedGradCAM",
+    "HiResCAM",
     "IntegratedGradients",
     "InternalInfluence",
+    "LayerCAM",
     "Method",
     "PointMethod",
+    "ScoreCAM",
     "SmoothGrad",
+    "SmoothGradCAMPlusPlus",
     "SmoothGradSquared",
     "Token",
     "VarGrad",
+    "XGradCAM",
     "method_named",
     "methods",
     "register",

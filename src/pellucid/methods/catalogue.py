@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable
 
 from pellucid.errors import InputError
+from pellucid.methods.activation import ACTIVATION_MAPS
 from pellucid.methods.base import Method
 from pellucid.methods.conductance import Conductance
 from pellucid.methods.expected_gradients import ExpectedGradients
@@ -37,6 +38,7 @@ _OWN: tuple[type[Method], ...] = (
     GradientSHAP,
     Conductance,
     InternalInfluence,
+    *ACTIVATION_MAPS,
 )
 _registered: dict[str, type[Method]] = {method.name: method for method in _OWN}
 
@@ -49,9 +51,7 @@ def register(method: type[Method]) -> type[Method]:
         ValueError: the name is taken.
     """
     if not (isinstance(method, type) and issubclass(method, Method) and isinstance(getattr(method, "name", None), str)):
-        raise TypeError(
-            f"Expected a subclass of pellucid.methods.Method with a 'name', got {method!r}."
-        )
+        raise TypeError(f"Expected a subclass of pellucid.methods.Method with a 'name', got {method!r}.")
     if method.name in _registered:
         raise ValueError(f"The name {method.name!r} is taken by {_registered[method.name].__qualname__}.")
     _registered[method.name] = method
