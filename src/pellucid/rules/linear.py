@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pellucid.engine.numerics import accumulation_dtype, inner, sign, stabilise
+from pellucid.engine.numerics import accumulation_dtype, inner, reduce_to, sign, stabilise
 from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules.blocks import Rows
@@ -92,29 +92,35 @@ class Epsilon(LinearRule):
             s = z.abs()
             s = s.div_(s + epsilon).mul_(density)
             layer.step.book("stabiliser", inner(s, sign(z) * epsilon))
+            layer.book_bias(s)
         else:
             density = density.contiguous()
             s = layer.step.room(density, z)
-            absorbed = _stabilise_into(s, z, density, epsilon)
+            absorbed, held = _stabilise_into(s, z, density, epsilon, layer.bias)
             layer.step.book("stabiliser", absorbed)
-        layer.book_bias(s)
+            if layer.bias is not None:
+                layer.step.book("bias", held)
         return layer.backward(s, layer.weight)
 
 
-def _stabilise_into(s: Tensor, z: Tensor, density: Tensor, epsilon: float) -> Tensor:
+def _stabilise_into(
+    s: Tensor, z: Tensor, density: Tensor, epsilon: float, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Write ``z G / stab(z)`` into ``s``, which may be G itself.
 
     Returns:
-        What the stabiliser takes: ``sum z (G - s)`` with ``G - s = epsilon G / stab(|z|)``.
+        What the stabiliser takes: ``sum z (G - s)`` with ``G - s = epsilon G / stab(|z|)``; and the bias: ``sum b s``.
     """
-    absorbed = torch.zeros((), dtype=accumulation_dtype(z.dtype), device=z.device)
-    rows = Rows([z, density, s], None)
-    for (value, arrived, out), _ in rows:
+    absorbed, held = (torch.zeros((), dtype=accumulation_dtype(z.dtype), device=z.device) for _ in range(2))
+    rows = Rows([z, density, s], bias)
+    for (value, arrived, out), added in rows:
         lost = torch.abs(value, out=rows.scratch(value)).add_(epsilon)
         torch.div(arrived, lost, out=lost)
         absorbed += inner(lost, value)
         torch.sub(arrived, lost, alpha=epsilon, out=out)
-    return absorbed * epsilon
+        if added is not None:
+            held += inner(reduce_to(out, added.shape), added)
+    return absorbed * epsilon, held
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from pellucid.engine.numerics import reduce_to
+from pellucid.engine.numerics import inner, reduce_to
+from pellucid.engine.ops import Op
 from pellucid.engine.record import Live
 from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
+from pellucid.rules.elementwise import relu
 from pellucid.rules.norm import batch_norm_affine
 
 __all__ = ["InputNotSavedError", "LinearMap", "linear_map"]
@@ -83,7 +85,13 @@ class LinearMap(ABC):
 
     @cached_property
     def output(self) -> Tensor:
-        """The output with bias, taken from what is kept where that is exact, else computed."""
+        """The output with bias where relevance arrives, taken from what is kept where that is exact, else computed.
+
+        Where only a ReLU takes it, nothing arrives at what is not positive, and the ReLU's result stands for it.
+        """
+        rectified = self._rectified()
+        if rectified is not None:
+            return rectified
         if self.norm is not None:
             kept = self.norm.output()
             if kept is not None:
@@ -97,6 +105,15 @@ class LinearMap(ABC):
             return kept + self.bias if self._is_split and self.bias is not None else kept
         return self.forward(self.x, self.weight, self.bias)
 
+    def _rectified(self) -> Tensor | None:
+        """The result of the ReLU that is the only one to send relevance here, and only to what is positive."""
+        plan, graph = self.step.walk.plan, self.step.walk.graph
+        last = self.step.index if self.norm is None else self.norm.index
+        takers = [c for c, _ in graph.consumers[last] if plan.on_path[c]]
+        if len(takers) != 1 or plan.ops[takers[0]] is not Op.RELU or plan.rules[takers[0]] is not relu:
+            return None
+        return saved(graph.nodes[takers[0]], "result") if self.added is None and not self._is_split else None
+
     @property
     def module(self) -> str:
         """Where the map ran."""
@@ -106,7 +123,7 @@ class LinearMap(ABC):
         """Book ``sum s * b``: what a bias (by default the map's own) took."""
         bias = self.bias if bias is None else bias
         if bias is not None:
-            self.step.book("bias", (_sum_like(s, bias) * bias).sum())
+            self.step.book("bias", inner(reduce_to(s, bias.shape), bias.to(s.dtype)))
 
     def messages(
         self, arrived: Tensor, share: Callable[[], Tensor | Relevance]
@@ -142,14 +159,6 @@ class LinearMap(ABC):
     @abstractmethod
     def scale_outputs(self, weight: Tensor, scale: Tensor) -> Tensor:
         """The weight times a factor per output channel."""
-
-
-def _sum_like(s: Tensor, bias: Tensor) -> Tensor:
-    """Sum ``s`` over what ``bias`` broadcasts along."""
-    if s.ndim == bias.ndim:
-        dims = [d for d in range(s.ndim) if bias.shape[d] == 1 and s.shape[d] != 1]
-        return s.sum(dims, keepdim=True) if dims else s
-    return s.sum_to_size(tuple(bias.shape))
 
 
 class _Convolution(LinearMap):

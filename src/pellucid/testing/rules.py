@@ -126,10 +126,13 @@ class _Checker:
         numbers = torch.randn(tensor.shape, dtype=torch.float64, generator=self._generator)
         return numbers.to(dtype=tensor.dtype, device=tensor.device)
 
+    def _random_where(self, density: Tensor | None) -> Tensor | None:
+        """Random numbers where something arrived: behind a ReLU nothing ever does at what is not positive."""
+        return None if density is None else self.random_like(density) * (density != 0)
+
     def __call__(self, step: Step, densities: list[Tensor | None]) -> Messages:
         """The rule's messages, once they are found right."""
-        first = [None if density is None else self.random_like(density) for density in densities]
-        second = [None if density is None else self.random_like(density) for density in densities]
+        first, second = ([self._random_where(density) for density in densities] for _ in range(2))
         operands = {k: step.operand(k) for k, ok in enumerate(step.live) if ok}
         kept = {k: value.clone() for k, value in operands.items()}
 
