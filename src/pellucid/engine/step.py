@@ -48,6 +48,8 @@ class Step:
     index: int
     owned: bool = False
     """Whether the first density that arrives may be overwritten."""
+    converted: bool = False
+    """Whether relevance arrived that is no density, and so may lie where a ReLU lets none through."""
 
     def room(self, density: Tensor, like: Tensor) -> Tensor:
         """A tensor for a result in the shape of ``like``: that of ``density`` itself where it may be overwritten."""

@@ -89,6 +89,7 @@ class Walk:
         self._density: dict[int, list[Tensor | None]] = {}
         self._relevance: dict[int, list[Tensor | None]] = {}
         self._fresh: set[Edge] = set()
+        self._converted: set[int] = set()
 
     def run(self, start: Mapping[Edge, Tensor]) -> Walked:
         """Walk from ``start``: a density for every edge at which the explained scalar is read."""
@@ -119,7 +120,8 @@ class Walk:
             if relevances is not None and relevances[0] is not None:
                 walked.relevances[i] = relevances[0]
             return
-        step = Step(self, i, owned and relevances is None)
+        converted = relevances is not None or i in self._converted
+        step = Step(self, i, owned and relevances is None, converted)
         if relevances is not None:
             moved = carry(step, relevances)
             if moved is None:
@@ -130,6 +132,8 @@ class Walk:
             return
         if i in self.plan.fold_into:  # the convolution below carries this batch-norm in its weights
             whole = densities[0]
+            if converted:
+                self._converted.add(self.plan.fold_into[i])
             self._send((self.plan.fold_into[i], 0), Fresh(whole) if owned and whole is not None else whole)
             return
         rule = self.plan.rules[i]

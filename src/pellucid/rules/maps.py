@@ -107,12 +107,14 @@ class LinearMap(ABC):
 
     def _rectified(self) -> Tensor | None:
         """The result of the ReLU that is the only one to send relevance here, and only to what is positive."""
+        if self.step.converted or self.added is not None or self._is_split:
+            return None
         plan, graph = self.step.walk.plan, self.step.walk.graph
         last = self.step.index if self.norm is None else self.norm.index
         takers = [c for c, _ in graph.consumers[last] if plan.on_path[c]]
         if len(takers) != 1 or plan.ops[takers[0]] is not Op.RELU or plan.rules[takers[0]] is not relu:
             return None
-        return saved(graph.nodes[takers[0]], "result") if self.added is None and not self._is_split else None
+        return saved(graph.nodes[takers[0]], "result")
 
     @property
     def module(self) -> str:
