@@ -48,6 +48,9 @@ _RENUMBERING = frozenset((aten.mul, aten.add, aten.sub, aten.remainder, aten.fmo
 _EMBEDDINGS = frozenset((aten.embedding, aten._embedding_bag))
 
 
+_NESTING = (Tensor, list, tuple)  # most lists that operations take hold nothing but numbers
+
+
 @dataclass(frozen=True, slots=True)
 class _Facts:
     """What has to be known of an operation each time that it runs."""
@@ -223,7 +226,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             elif len(self._cut) and value in self._cut:
                 self.cuts.append(self._cut[value])
             return value
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, (list, tuple)) and any(isinstance(item, _NESTING) for item in value):
             return type(value)(self._record(item, found) for item in value)
         return value
 
