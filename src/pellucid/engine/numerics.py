@@ -11,13 +11,13 @@ __all__ = ["accumulation_dtype", "inner", "near_zero", "quotient", "reduce_to", 
 
 
 def sign(z: Tensor) -> Tensor:
-    """Sign of ``z`` with sign(0) = +1, so that a stabilised zero stays away from zero."""
-    return torch.where(z < 0, -1.0, 1.0).to(z.dtype)
+    """Sign of ``z`` with sign(0) = +1, so that a stabilised zero stays away from zero (and -0.0 below it)."""
+    return torch.copysign(torch.ones((), dtype=z.dtype, device=z.device), z)
 
 
 def stabilise(z: Tensor, epsilon: float | Tensor) -> Tensor:
     """``z + epsilon * sign(z)``: never smaller than ``epsilon`` in magnitude (Bach 2015, eq. 58)."""
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+    return z + torch.copysign(torch.as_tensor(epsilon, dtype=z.dtype, device=z.device), z)
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:

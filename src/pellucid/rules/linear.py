@@ -147,24 +147,29 @@ class Box(LinearRule):
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
-        x, weight = layer.x, layer.weight
+        x, weight, bias = layer.x, layer.weight, layer.bias
         low, high = (_bound(bound, x, layer) for bound in (self.low, self.high))
         above, below = weight.clamp(min=0), weight.clamp(max=0)
-        z = layer.forward(x, weight) - layer.forward(low, above) - layer.forward(high, below)
+        least = layer.forward(low, above).add_(layer.forward(high, below))
+        z = layer.output if bias is None else layer.output - bias
+        z = z - least
         s = layer.output * density / stabilise(z, self.epsilon)
         layer.step.book("stabiliser", self.epsilon * inner(s, sign(z)))
-        return Relevance(
-            x * layer.backward(s, weight) - low * layer.backward(s, above) - high * layer.backward(s, below)
-        )
+        by_above, by_below = layer.backward_both(s, above, below)
+        return Relevance((x - low) * by_above + (x - high) * by_below)
 
 
 def _bound(bound: float | Tensor, x: Tensor, layer: LinearMap) -> Tensor:
-    """A bound in the shape of the input; one number per channel is taken along dimension 1."""
+    """A bound that broadcasts to the input, for one sample where all have the same.
+
+    One number per channel is taken along dimension 1.
+    """
     value = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
     if value.ndim == 1 and x.ndim > 2 and value.shape[0] == x.shape[1]:
         value = value.view(1, -1, *[1] * (x.ndim - 2))
     try:
-        return value.expand_as(x)
+        value.expand_as(x)
+        return value.expand(1 if value.ndim < x.ndim or value.shape[0] == 1 else len(x), *x.shape[1:])
     except RuntimeError as error:
         raise InputError(
             f"The rule Box has a bound of shape {tuple(value.shape)}, but the input of {layer.step.describe()} has "
