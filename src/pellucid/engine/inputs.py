@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.engine.numerics import all_finite
 from pellucid.errors import InputError, ModelError
 from pellucid.structures import named_tensors
 
@@ -100,7 +101,7 @@ def prepare(
         if name not in wanted:
             continue
         if moved.is_floating_point():
-            if not bool(torch.isfinite(moved).all()):
+            if not all_finite(moved):
                 bad = int((~torch.isfinite(moved)).sum())
                 raise InputError(
                     f"The explained input {name!r} holds {bad} values that are NaN or infinite, of {moved.numel()}. "

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["accumulation_dtype", "inner", "near_zero", "quotient", "reduce_to", "sign", "stabilise"]
+__all__ = ["accumulation_dtype", "all_finite", "inner", "near_zero", "quotient", "reduce_to", "sign", "stabilise"]
 
 
 def sign(z: Tensor) -> Tensor:
@@ -23,6 +23,13 @@ def stabilise(z: Tensor, epsilon: float | Tensor) -> Tensor:
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which sums over tensors of ``dtype`` are taken."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite: by the sum, which only then can be, or else by a look at each."""
+    if tensor.is_floating_point() and tensor.numel() and bool(torch.isfinite(tensor.sum())):
+        return True
+    return bool(torch.isfinite(tensor).all())
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

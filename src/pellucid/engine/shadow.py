@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from pellucid.engine.numerics import all_finite
 from pellucid.engine.observer import watch_modules
 from pellucid.engine.together import Together
 from pellucid.errors import ModelError
@@ -92,9 +93,8 @@ class Shadow:
             if own is not None and name in self._seen and own.data_ptr() != theirs.data_ptr():
                 with torch.no_grad():
                     own.copy_(theirs)
-            finite = torch.isfinite(theirs.detach())
-            if not bool(finite.all()):
-                bad = int((~finite).sum())
+            if not all_finite(theirs.detach()):
+                bad = int((~torch.isfinite(theirs.detach())).sum())
                 raise ModelError(
                     f"The parameter {name!r} of {type(model).__name__} holds {bad} values that are NaN or infinite, of "
                     f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training "

@@ -87,6 +87,8 @@ class Trace:
         if tensor.grad_fn is None:
             cut = sorted({name or "(the model itself)" for name in self.observer.cuts})
             where = f" The gradient is cut by detach or no_grad in: {', '.join(cut)}." if cut else ""
+            if self.prepared.ids:
+                where += " Integer inputs are explained where they are looked up in an embedding."
             raise ModelError(
                 f"No explained input reaches the explained scalar: it was computed without a gradient graph.{where} "
                 "Check that the "

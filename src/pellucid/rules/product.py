@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.numerics import inner, reduce_to
-from pellucid.engine.step import Relevance, Step
+from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.engine.values import saved
 
 __all__ = ["Half", "SignalTakesAll", "divide"]
@@ -27,7 +27,7 @@ _ADDING = frozenset(f"{name}Backward0" for name in "Addcmul Addcdiv Addmm Baddbm
 class Half:
     """Relevance of a product: half to each live factor, all to one that is alone."""
 
-    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
         """See the class."""
         density = densities[0]
         name = step.walk.graph.names[step.index]
@@ -50,7 +50,7 @@ class SignalTakesAll:
 
     signal: int = 0
 
-    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
         """See the class."""
         if sum(step.live) < 2:
             return Half()(step, densities)
@@ -60,26 +60,28 @@ class SignalTakesAll:
         return [message if k == chosen else None for k, message in enumerate(messages)]
 
 
-def divide(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+def divide(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
     """The numerator takes all."""
     density = densities[0]
     other = saved(step.node, "other")
     if density is not None and other is not None and step.live[0] and not density.is_complex():
-        messages: list[Tensor | Relevance | None] = [None] * len(step.live)
+        messages: list[Tensor | Fresh | Relevance | None] = [None] * len(step.live)
         messages[0] = reduce_to(density / other, step.shape(0))
         return messages
     return list(step.keep_live(step.native(densities)))
 
 
-def _alone(step: Step, density: Tensor, k: int) -> list[Tensor | Relevance | None] | None:
+def _alone(step: Step, density: Tensor, k: int) -> list[Tensor | Fresh | Relevance | None] | None:
     """One live factor: the density times the other one, without the derivative of the other."""
     name = step.walk.graph.names[step.index]
-    messages: list[Tensor | Relevance | None] = [None] * len(step.live)
+    messages: list[Tensor | Fresh | Relevance | None] = [None] * len(step.live)
     if name == "MulBackward0" and not density.is_complex():
         factor = saved(step.node, ("other", "self")[k])
         if factor is None or factor.is_complex():
             return None
-        messages[k] = reduce_to(density * factor, step.shape(k))
+        in_place = step.owned and density.shape == step.shape(k) and density.dtype == factor.dtype
+        made = density.mul_(factor) if in_place else reduce_to(density * factor, step.shape(k))
+        messages[k] = Fresh(made)
         return messages
     if name == "BmmBackward0":
         factor = saved(step.node, ("mat2", "self")[k])
@@ -100,7 +102,7 @@ def _glu(step: Step, density: Tensor) -> Tensor:
     return torch.cat((signal, torch.zeros_like(signal)), dim)
 
 
-def _add_product(step: Step, density: Tensor) -> list[Tensor | Relevance | None]:
+def _add_product(step: Step, density: Tensor) -> list[Tensor | Fresh | Relevance | None]:
     """``a + c * b1 * b2``, ``a + c * b1 / b2``, ``a + b1 @ b2``: the sum as it is, then the product's own rule."""
     messages = step.native([density])
     if step.walk.graph.names[step.index] == "AddcdivBackward0":
