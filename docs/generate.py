@@ -1,4 +1,4 @@
-"""Writes the pages of the reference that are read from the code: the command line, the rules, the composites.
+"""Writes the pages of the reference that are read from the code: the command line, methods, rules, composites.
 
 ``python docs/generate.py`` writes them; ``tests/project/test_docs.py`` fails when a page differs from what this makes.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,34 @@ def command_line() -> str:
         rows = [(f"`{', '.join(option.opts)}`", option.help, _default(option)) for option in shown]
         parts.append("\n" + _table(("option", "meaning", "default"), rows))
     return "".join(parts)
+
+
+def methods() -> str:
+    """Every method by family: what it costs and needs, when to use it, its settings and papers."""
+    rows = catalogue.method_rows()
+    parts = [
+        NOTE + "# Methods\n\n",
+        "What `pellucid methods` prints. Every one is a class in `pellucid.methods` whose fields are its settings:\n"
+        '`method="rise"` takes the defaults, `method=pellucid.methods.RISE(samples=500)` or\n'
+        "`--method rise --set samples=500` others. Costs are of one sample.\n",
+    ]
+    for family, members in groupby(rows, key=lambda row: row.family):
+        here = list(members)
+        parts.append(f"\n## {family.capitalize()}\n\n")
+        cells = [(f"[`{row.name}`](#{_anchor(row.name)})", row.advice, row.cost) for row in here]
+        parts.append(_table(("method", "when to use it", "cost"), cells))
+        for row in here:
+            parts.append(f"\n### {row.name} {{ #{_anchor(row.name)} }}\n\n{row.summary}\n\nNeeds: {row.needs}.\n")
+            if row.settings:
+                settings = [(f"`{name}`", f"`{default}`", kind, text) for name, default, kind, text in row.settings]
+                parts.append("\n" + _table(("setting", "default", "values", "meaning"), settings))
+            parts.append("".join(f"\n{who}: *{title}*.\n" for who, title in row.papers))
+    return "".join(parts)
+
+
+def _anchor(name: str) -> str:
+    """grad-cam++ as grad-cam-plus-plus: an anchor of its own, whatever a Markdown reader makes of the signs."""
+    return name.replace("+", "-plus")
 
 
 def rules() -> str:
@@ -81,7 +110,12 @@ def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": command_line, "rules.md": rules, "composites.md": composites}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": command_line,
+    "methods.md": methods,
+    "rules.md": rules,
+    "composites.md": composites,
+}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def test_version(pellucid: Run) -> None:
     assert pellucid("--version") == (0, f"pellucid {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["", "explain", "check", "rules", "composites"])
+@pytest.mark.parametrize("command", ["", "explain", "compare", "check", "methods", "rules", "composites"])
 def test_help_names_every_option(command: str) -> None:
     ran = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "120", "NO_COLOR": "1"})
     assert ran.exit_code == 0

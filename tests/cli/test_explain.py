@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,40 @@ def test_ctrl_c_keeps_what_is_done(pellucid: Run, place: Path, monkeypatch: pyte
     assert {path.name for path in (place / "o").iterdir()} == {"photo0.pellucid", "photo0.png", "report.html"}
 
 
+def test_ctrl_c_within_a_method_keeps_its_estimate(pellucid: Run, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    real = library.explain
+
+    def interrupted(*given: object, **options: object) -> object:
+        calls.append(options)
+        found = real(*given, **options)
+        if len(calls) == 2:
+            marked = replace(found, settings={**found.settings, "partial": True})
+            raise library.Interrupted("stopped", marked)
+        return found
+
+    monkeypatch.setattr(library, "explain", interrupted)
+    ran = explain(pellucid, "photos", "--output", "o", "--json")
+    assert ran.code == 130
+    assert callable(calls[0]["progress"])
+    assert "1 of 3 inputs are done and kept in o; the estimate so far of photo1.png is in" in ran.err
+    assert {path.name for path in (place / "o").iterdir()} == {
+        "photo0.pellucid", "photo0.png", "report.html", "photo1-partial.pellucid", "photo1-partial.png"
+    }  # fmt: skip
+    assert library.load(place / "o" / "photo1-partial.pellucid").settings["partial"] is True
+    document = json.loads(ran.out)
+    assert [done["input"] for done in document["inputs"]] == ["photo0.png"]
+    assert document["partial"]["input"] == "photo1.png"
+
+
+def test_settings_of_the_method(pellucid: Run, place: Path) -> None:
+    words = "--method", "integrated-gradients", "--set", "steps=4", "--set", "baseline=mean"
+    ran = explain(pellucid, "photos/photo0.png", *words, "--output", "o")
+    assert ran.code == 0, ran.err
+    saved = library.load(place / "o" / "photo0.pellucid")
+    assert (saved.settings["steps"], saved.settings["baseline"]) == (4, "mean")
+
+
 def test_array_of_several_samples(pellucid: Run, place: Path) -> None:
     import numpy as np
 
@@ -146,6 +181,8 @@ BAD = {
     "class out of range": (("--target", "7"), "7"),
     "unknown composite": (("--composite", "epsilonn"), "epsilon"),
     "unknown method": (("--method", "magic"), "lrp"),
+    "unknown setting": (("--set", "steps=4"), "Its settings are: composite"),
+    "wrong setting": (("--method", "integrated-gradients", "--set", "steps=x"), "a whole number"),
     "unknown layer": (("--layer", "nowhere"), "nowhere"),
     "dtype": (("--dtype", "int64"), "int64"),
     "dtype that is none": (("--dtype", "load"), "load"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import pellucid as library
 from pellucid import __version__
 from tests.cli.conftest import MODEL
 
@@ -72,6 +73,25 @@ def test_sigint_keeps_what_is_done_and_ends_with_130(place: Path) -> None:
     assert "Traceback" not in err
     assert (place / "o" / "report.html").is_file()
     assert not list((place / "o").glob(".*"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
+def test_sigint_within_a_method_keeps_its_estimate_and_ends_with_130(place: Path) -> None:
+    words = ["explain", "python:tiny:Telling", "photos/photo0.png", *MODEL[1:], "--output", "o"]
+    words += ["--method", "smoothgrad", "--set", "samples=5000", "--memory", "300kB"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, **pipes) as process:
+        assert process.stderr is not None
+        for _ in range(8):  # the method is at work by then
+            assert process.stderr.readline() == "forward\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "the estimate so far of photo0.png is in photo0-partial.png, photo0-partial.pellucid" in err
+    assert "Traceback" not in err
+    saved = library.load(place / "o" / "photo0-partial.pellucid")
+    assert saved.settings["partial"] is True
+    assert "the estimate so far" in saved.warnings[0]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes are those of POSIX")

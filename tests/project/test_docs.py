@@ -40,6 +40,18 @@ def test_every_rule_and_composite_has_its_place_in_the_reference() -> None:
     assert all(f"## {name}\n" in composites and text for name, text, _ in catalogue.composite_tables())
 
 
+def test_every_method_has_its_place_in_the_reference() -> None:
+    page = (DOCS / "reference" / "methods.md").read_text(encoding="utf-8")
+    for row in catalogue.method_rows():
+        section = page.split(f"### {row.name} ")[1].split("\n### ")[0].split("\n## ")[0]
+        assert len(row.summary) > 20, row.name
+        for setting, _, _, meaning in row.settings:
+            assert f"| `{setting}` |" in section, (row.name, setting)
+            assert meaning, f"{row.name}: say what {setting} means in the Args of the class"
+        assert row.papers, row.name
+        assert all(title in section for _, title in row.papers), row.name
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
     errors = set(vars(pellucid.errors))

@@ -13,9 +13,10 @@ from typing import Annotated, NoReturn
 import typer
 
 from pellucid.cli.check import check
+from pellucid.cli.compare import compare
 from pellucid.cli.explain import explain
 from pellucid.cli.printing import complain
-from pellucid.cli.tables import composites, rules
+from pellucid.cli.tables import composites, methods, rules
 from pellucid.errors import InputError, PellucidError
 
 BAD_INPUT, FAILURE, INTERRUPTED = 2, 1, 130
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (explain, check, rules, composites):
+for command in (explain, compare, check, methods, rules, composites):
     app.command()(command)
 
 

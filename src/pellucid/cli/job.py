@@ -14,13 +14,14 @@ from pellucid.cli.printing import complain
 from pellucid.cli.progress import Bar
 from pellucid.cli.results import Done, print_result
 from pellucid.cli.samples import Sample, position_names, samples
-from pellucid.errors import FileError
+from pellucid.errors import FileError, Interrupted
 
 if TYPE_CHECKING:
     from pellucid.data import Batch
     from pellucid.explanation import Explanation
     from pellucid.models import LoadedModel
 
+PARTIAL = "partial"
 MOST_SHOWN = 100
 """Samples in the report: each brings a picture, and a page of thousands opens nowhere."""
 
@@ -46,6 +47,8 @@ class Job:
     done: list[Done] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     total: int = 0
+    partial: Done | None = None
+    """The estimate so far of the sample at which Ctrl-C came; its files are named and marked so."""
 
     def __post_init__(self) -> None:
         self._folder = Folder(self.folder)
@@ -82,7 +85,7 @@ class Job:
             with Bar(self.total) as bar:
                 for sample in todo:
                     batch = self._read(sample)
-                    explanations = [] if batch is None else self._explain(loaded, sample, batch)
+                    explanations = [] if batch is None else self._explain(loaded, sample, batch, bar)
                     bar.advance()
                     with bar.away():
                         if batch is None:
@@ -101,6 +104,7 @@ class Job:
         return {
             "inputs": [done.to_dict() for done in self.done],
             "failures": list(self.failures),
+            "partial": None if self.partial is None else self.partial.to_dict(),
             "report": str(self.report),
         }
 
@@ -114,11 +118,18 @@ class Job:
             self.failures.append(str(error))
             return None
 
-    def _explain(self, loaded: LoadedModel, sample: Sample, batch: Batch) -> list[Explanation]:
-        """Explain one sample and write its files."""
+    def _explain(self, loaded: LoadedModel, sample: Sample, batch: Batch, bar: Bar) -> list[Explanation]:
+        """Explain one sample and write its files; of one that is interrupted the estimate so far."""
         import pellucid
 
-        result = pellucid.explain(loaded, batch.x, **self.choices)  # first: it checks the input
+        try:
+            # First of all, because it checks the input.
+            result = pellucid.explain(loaded, batch.x, progress=bar.report, **self.choices)
+        except Interrupted as stop:
+            partial = stop.partial if isinstance(stop.partial, list) else [stop.partial]
+            kept = tuple(path for explanation in partial for path in self._write(sample, batch, explanation, PARTIAL))
+            self.partial = Done(sample.name, (), tuple(explanation.to_dict() for explanation in partial), kept)
+            raise
         explanations = result if isinstance(result, list) else [result]
         guesses = predict(loaded, batch.x)
         files = tuple(path for explanation in explanations for path in self._write(sample, batch, explanation))
@@ -128,14 +139,15 @@ class Job:
             self._shown.extend((batch, guesses, explanation) for explanation in explanations)
         return explanations
 
-    def _write(self, sample: Sample, batch: Batch, explanation: Explanation) -> list[Path]:
-        """The picture of a photo, and the explanation itself."""
+    def _write(self, sample: Sample, batch: Batch, explanation: Explanation, mark: str = "") -> list[Path]:
+        """The picture of a photo, and the explanation itself; ``mark`` ends the files' names."""
         from pellucid.archive import replace_file
         from pellucid.show.heatmap import heatmap
 
         words = [sample.name if batch.kind != "image" else Path(sample.name).stem]
         if "targets" in self.choices:
             words.append(explanation.target[0])
+        words += [mark] * bool(mark)
         stem = self._folder.name("-".join(words))
         files = []
         if batch.displays is not None and len(batch) == 1:

@@ -50,6 +50,26 @@ Preprocess = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="Read model files that can run code when read. Only for files that you trust.")
 ]
+Layer = Annotated[
+    list[str] | None,
+    typer.Option(help="Keep the relevance at this layer too. May be given several times.", show_default=False),
+]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(help="Which of several inputs to explain, by name. May be given several times.", show_default=False),
+]
+DType = Annotated[
+    str | None, typer.Option(help="Compute in this dtype: float32, float64, bfloat16.", show_default="the model's")
+]
+Device = Annotated[
+    str | None, typer.Option(help="Compute on this device: cpu, cuda, cuda:1.", show_default="the model's")
+]
+Memory = Annotated[str | None, typer.Option(help="Use at most this much memory: 2GiB.", show_default="no limit")]
+Seed = Annotated[int, typer.Option(help="Seed of methods that draw random numbers.")]
+Output = Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files; made if missing.")]
+ColourMap = Annotated[
+    str | None, typer.Option(help="Colour map for signed data, zero in its middle.", show_default="the library's")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +54,15 @@ def _json_able(value: object) -> object:
     return str(value)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+    shares: Mapping[str, int] | None = None,
+) -> Table:
     """A table of plain strings.
 
     Args:
@@ -62,10 +70,17 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
         columns: headings.
         rows: one sequence of cells each, as many as there are columns.
         right: the columns that hold numbers and are aligned to the right.
+        whole: the columns whose cells stay on one line.
+        shares: of the width of the terminal, by column; then the table is as wide as the terminal.
     """
-    result = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
+    result = Table(
+        title=Text(title), title_justify="left", title_style="bold", header_style="bold", expand=shares is not None
+    )
     for column in columns:
-        result.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
+        justify: JustifyMethod = "right" if column in right else "left"
+        result.add_column(
+            Text(column), justify=justify, overflow="fold", no_wrap=column in whole, ratio=(shares or {}).get(column)
+        )
     for row in rows:
         result.add_row(*(Text(printable(cell)) for cell in row))
     return result

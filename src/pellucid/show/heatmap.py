@@ -123,7 +123,8 @@ def method_line(sample: Explanation) -> str:
     """ "lrp (epsilon-plus); the relevance sums to 98.2 % of the output"."""
     composite = sample.settings.get("composite")
     method = f"{sample.method} ({composite})" if composite else sample.method
-    return "; ".join(filter(None, [method, share_line(sample)]))
+    so_far = "interrupted: the estimate so far" if sample.settings.get("partial") else ""
+    return "; ".join(filter(None, [method, so_far, share_line(sample)]))
 
 
 def share_line(sample: Explanation) -> str:
