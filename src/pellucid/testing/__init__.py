@@ -2,7 +2,8 @@
 
 check_restores(model, x, call)     ``call`` leaves model, input, random numbers and settings as they were
 check_rule(rule, module, x)        a rule conserves relevance, is linear, repeatable, and changes nothing
-check_method(call, model, x)       a method keeps shapes, dtypes and devices, treats samples apart, leaves no trace
+check_method(method, model, x)     a method keeps shapes, dtypes and devices, treats samples apart, leaves no trace,
+                                   and is all that Pellucid's own methods are
 """
 
 from __future__ import annotations

@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from pellucid._api import explain
 from pellucid.explanation import Explanation
+from pellucid.methods.base import Method
+from pellucid.methods.catalogue import method_named
 from pellucid.structures import map_tensors, named_tensors
+from pellucid.testing.conformance import check_conformance
 from pellucid.testing.restores import check_restores
 
 __all__ = ["check_method"]
 
-Method = Callable[[nn.Module, Any], Explanation]
+Explain = Callable[[nn.Module, Any], Explanation]
 
 
-def check_method(call: Method, model: nn.Module, x: Any, *, tolerance: float = 1e-4, interruptions: int = 3) -> None:
+def check_method(
+    method: Explain | Method | type[Method] | str,
+    model: nn.Module,
+    x: Any,
+    *,
+    target: Any = 0,
+    layer: str | None = None,
+    tolerance: float = 1e-4,
+    interruptions: int = 3,
+) -> None:
     """Fail if a method breaks what every method must hold.
 
     It gives one relevance per explained input, of its shape, dtype and device, finite; one output and one label per
     sample; the same result when called again; for every sample what it gives for that sample alone; and it leaves
     model, input, random numbers and settings as they were, also when it is interrupted inside a module.
 
+    Of a Method it is checked too that it says what it is (name, family, cost, advice, BibTeX), that its settings and
+    its file can be read back, that ``passes`` and ``unfit`` answer and that it fits; that it gives the same by the same
+    seed, as one of several targets, and within the memory of one sample; that it computes in double precision; that a
+    wrong target, layer or input is refused with the right error and leaves no trace; and its values at a layer.
+
     Args:
-        call: ``call(model, x) -> Explanation``, such as ``lambda m, x: pellucid.explain(m, x, target=0)``.
+        method: a Method, its class, or its name; or any ``call(model, x) -> Explanation``.
         model: in evaluation mode.
         x: two samples or more: a tensor (N, ...), or a tuple or dict of tensors. For token ids, relevance is floating.
+        target: what a Method explains.
+        layer: a module at which a Method is read too.
         tolerance: relative to the largest relevance of a sample, for the comparison with the sample alone.
         interruptions: in how many modules, spread over the model, KeyboardInterrupt is raised.
 
     Raises:
         AssertionError: the message says what does not hold.
     """
+    if isinstance(method, Method | str) or (isinstance(method, type) and issubclass(method, Method)):
+        chosen = method_named(method)
+        _check_behaviour(lambda m, v: explain(m, v, target=target, method=chosen), model, x, tolerance, interruptions)
+        check_conformance(chosen, model, x, target=target, layer=layer, tolerance=tolerance)
+    else:
+        _check_behaviour(cast("Explain", method), model, x, tolerance, interruptions)
+
+
+def _check_behaviour(call: Explain, model: nn.Module, x: Any, tolerance: float, interruptions: int) -> None:
     result = check_restores(model, x, lambda: call(model, x))
     samples = _samples(x)
     _check_form(result, x, samples)
@@ -113,7 +142,7 @@ def _check_alone(result: Explanation, alone: Explanation, i: int, tolerance: flo
             )
 
 
-def _check_interrupted(call: Method, model: nn.Module, x: Any, interruptions: int) -> None:
+def _check_interrupted(call: Explain, model: nn.Module, x: Any, interruptions: int) -> None:
     parts = [part for _, part in model.named_modules() if not isinstance(part, torch.jit.ScriptModule)]
     chosen = sorted(
         {round(k * (len(parts) - 1) / max(interruptions - 1, 1)) for k in range(min(interruptions, len(parts)))}
