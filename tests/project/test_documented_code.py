@@ -33,7 +33,7 @@ def test_blocks_of_a_page_run_in_order(path: Path, tmp_path: Path, monkeypatch: 
     names: dict[str, object] = {"__name__": "page"}
     for line, code in blocks(path):
         padded = "\n" * (line - 1) + code  # so that a traceback has the page's own line numbers
-        exec(compile(padded, str(path), "exec"), names)
+        exec(compile(padded, str(path), "exec", dont_inherit=True), names)
 
 
 CORE = [pytest.param(path, marks=() if path.name == "photo.py" else pytest.mark.core) for path in EXAMPLES]
