@@ -9,6 +9,7 @@ from torch import nn
 
 from pellucid.methods import Method, method_named
 from pellucid.methods.activation import ACTIVATION_MAPS
+from pellucid.methods.attention import ATTENTION_METHODS
 from tests.trace.models import pooled
 
 LIGHT: dict[str, dict[str, Any]] = {
@@ -28,6 +29,7 @@ FITTING: dict[str, list[str]] = {
     "deep-taylor": ["convolutional"],
     "cam": ["pooled"],
     **dict.fromkeys((method.name for method in ACTIVATION_MAPS if method.name != "cam"), POSITIONS),
+    **{method.name: ["transformer"] for method in ATTENTION_METHODS},
 }
 """The models, of MODELS and of MORE, that a method is for, where it is not for all of MODELS."""
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import pellucid as pl
 from pellucid.errors import InputError, TargetError
 from pellucid.methods import Method, method_named, methods
+from pellucid.methods.attention import ATTENTION_METHODS
 from pellucid.testing import check_method, check_restores
 from tests.methods.light import FITTING, LIGHT, MORE, lightened
 from tests.trace.models import MODELS, Made, numbers, seeded
@@ -115,7 +116,7 @@ def test_says_what_it_is(name: str) -> None:
     assert "@" in made.citation
 
 
-REFUSE_TOKENS = {"cam"}
+REFUSE_TOKENS = {"cam", *(method.name for method in ATTENTION_METHODS)}
 TOKENS = [name for name in NAMES if name not in REFUSE_TOKENS]
 
 

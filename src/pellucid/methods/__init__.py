@@ -22,6 +22,7 @@ from pellucid.methods.activation import (
     SmoothGradCAMPlusPlus,
     XGradCAM,
 )
+from pellucid.methods.attention import AttentionMaps, AttentionRelevance, AttentionRollout, LeGrad
 from pellucid.methods.base import Attribution, Cost, Method
 from pellucid.methods.baselines import BASELINES, Token
 from pellucid.methods.call import Call
@@ -44,6 +45,9 @@ __all__ = [
     "LRP",
     "AblationCAM",
     "AtPoints",
+    "AttentionMaps",
+    "AttentionRelevance",
+    "AttentionRollout",
     "AttnLRP",
     "Attribution",
     "Call",
@@ -68,6 +72,7 @@ __all__ = [
     "IntegratedGradients",
     "InternalInfluence",
     "LayerCAM",
+    "LeGrad",
     "Method",
     "PointMethod",
     "ScoreCAM",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pellucid.errors import InputError
 from pellucid.methods.activation import ACTIVATION_MAPS
+from pellucid.methods.attention import ATTENTION_METHODS
 from pellucid.methods.base import Method
 from pellucid.methods.conductance import Conductance
 from pellucid.methods.expected_gradients import ExpectedGradients
@@ -39,6 +40,7 @@ _OWN: tuple[type[Method], ...] = (
     Conductance,
     InternalInfluence,
     *ACTIVATION_MAPS,
+    *ATTENTION_METHODS,
 )
 _registered: dict[str, type[Method]] = {method.name: method for method in _OWN}
 

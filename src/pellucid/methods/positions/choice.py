@@ -14,14 +14,16 @@ from pellucid.engine.ops import Op
 from pellucid.engine.point import Kind, Point
 from pellucid.errors import InputError, ModelError
 from pellucid.methods.positions.layout import InputShape, Layout
-from pellucid.methods.positions.survey import Made, Survey, nonzero_positions
-from pellucid.targets import PerSample, Target
+from pellucid.methods.positions.survey import Made, Survey, kind_of, nonzero_positions
+from pellucid.targets import Target
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
 __all__ = ["Site", "Sites", "sites_for"]
 
+_MOST = 16
+"""Layers with positions that are looked at before one is taken that others run beside."""
 _AFFINE = frozenset((OpKind.LEAF, OpKind.MOVE, OpKind.MIX, OpKind.AFFINE, OpKind.LINEAR, OpKind.PRODUCT))
 
 
@@ -66,11 +68,7 @@ def sites_for(call: Call, target: Target) -> Sites:
         ModelError: there is no layer with positions; says which layers there are.
         InputError: a named layer has none, or did not run, or several times.
     """
-    one = target.parts[0] if isinstance(target, PerSample) else target
-    given = call.prepared.values.items()
-    shapes = tuple((name, tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in given)
-    explained = (*call.prepared.leaves, *call.prepared.ids)
-    key = ("sites", call.layers, shapes, explained, one if one.takes_raw else one.layers())
+    key = ("sites", call.layers, *kind_of(call, target))
     findings = call.shadow.findings
     if key not in findings:
         survey = Survey(call, target)
@@ -142,6 +140,8 @@ def _last(survey: Survey, candidates: Sequence[Made], source: str) -> tuple[Edge
             behind = (other for other in later if _takes_all(survey, other, edge))
             return next(behind, edge), True
         later.append(edge)
+        if len(later) == _MOST:
+            break
     return (later[0], False) if later else None
 
 
@@ -168,7 +168,7 @@ def _positional(survey: Survey, candidates: Sequence[Made], source: str) -> Iter
 
 
 def _inside_attention(survey: Survey, name: str) -> bool:
-    return any(name.startswith(f"{module}.") for module in survey.attending_modules)
+    return any(module and name.startswith(f"{module}.") for module in survey.attending_modules)
 
 
 def _takes_all(survey: Survey, edge: Edge, before: Edge) -> bool:
@@ -191,7 +191,13 @@ def _point_at(survey: Survey, edge: Edge) -> Point:
     points = [(survey.point(one), one) for one in here]
     best = min(
         reversed(points),
-        key=lambda pair: (pair[1].kind is Kind.CALL, pair[0].index, not pair[1].own, pair[1].name.count(".")),
+        key=lambda pair: (
+            pair[1].kind is Kind.CALL,
+            pair[0].index,
+            not pair[1].own,
+            not pair[1].bare,
+            pair[1].name.count("."),
+        ),
     )
     return best[0]
 

@@ -60,12 +60,10 @@ def layout_of(origins: Origins, edge: Edge, batch: int, inputs: Mapping[str, Inp
     if len(samples) != 1 or not positions or any(lines.vary(places.group, places.channel, d) for d in positions):
         return None  # or positions and channels are folded into one dimension
     split = None
-    if samples[0] in positions:
+    if samples[0] in positions or shape[samples[0]] != batch:
         split = _split(lines, places, samples[0], shape[samples[0]] // batch, batch)
         if split is None:
-            return None
-    elif shape[samples[0]] != batch:
-        return None
+            return None  # or every sample has its positions in an order of its own
     features = [d for d in range(len(shape)) if d not in positions and d != samples[0]]
     return _numbered(groups, shape, _Roles(samples[0], positions, features, split), batch)
 
@@ -84,9 +82,11 @@ class _Roles(NamedTuple):
             return list(shape), self
         dim, count, first = self.split
         sizes = [*shape[:dim], *((batch, count) if first else (count, batch)), *shape[dim + 1 :]]
-        moved = {d: d + (d > dim) for d in range(len(shape))}
-        positions = sorted([dim + 1 if first else dim, *(moved[d] for d in self.positions if d != dim)])
-        return sizes, _Roles(dim if first else dim + 1, positions, [moved[d] for d in self.features], self.split)
+        here, other = (dim, dim + 1) if first else (dim + 1, dim)
+        moved = {d: other if d == dim else d + (d > dim) for d in range(len(shape))}
+        positions, features = [moved[d] for d in self.positions], [moved[d] for d in self.features]
+        features += [] if dim in self.positions else [other]  # heads
+        return sizes, _Roles(here, sorted(positions), sorted(features), self.split)
 
 
 def _numbered(groups: _Groups, shape: Sequence[int], roles: _Roles, batch: int) -> Layout | None:
@@ -254,7 +254,9 @@ class _Groups:
 
 
 def _split(lines: _Lines, places: _Places, dim: int, count: int, batch: int) -> tuple[int, int, bool] | None:
-    """How a dimension folds samples and positions together."""
+    """How a dimension folds samples and positions together; None where it does not."""
+    if count < 2:
+        return None
     line = max((places.part(part) for part in lines.along(dim)), key=lambda one: int((one.group >= 0).sum()))
     live, found = line.group >= 0, line.sample[:, 0]
     orders = {True: torch.arange(batch).repeat_interleave(count), False: torch.arange(batch).repeat(count)}

@@ -55,8 +55,8 @@ class Layout:
 
     Args:
         batch: dimension of the samples, features and positions: those of the others, once ``split`` is undone.
-        split: None, or a dimension in which samples and positions (frames, windows) are folded together, how many
-            positions each sample has there, and whether the samples come first.
+        split: None, or a dimension into which samples are folded with positions (frames) or features (heads), how many
+            of these each sample has there, and whether the samples come first.
         kept: (P,) which of the flattened positions are those of an input, field by field; None: all, as they are.
         fields: grids that the positions form.
     """

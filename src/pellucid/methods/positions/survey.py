@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +33,7 @@ from pellucid.targets import PerSample, Target
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["Made", "Survey", "nonzero_positions"]
+__all__ = ["Made", "Survey", "kind_of", "nonzero_positions"]
 
 _OURS = frozenset(("clone", "detach", "to", "index_select", "requires_grad_"))
 """Functions that are called where values are read and put as well, so that their calls are not the model's alone."""
@@ -50,6 +51,7 @@ class Made:
         output: which of its outputs.
         shape: of the tensor, with the batch of the survey.
         own: whether the module made it, and did not just hand on what it was given.
+        bare: whether it gave the tensor alone.
     """
 
     kind: Kind
@@ -59,6 +61,7 @@ class Made:
     output: int
     shape: tuple[int, ...]
     own: bool
+    bare: bool
 
 
 class _Watch(Observer):  # type: ignore[no-untyped-call]
@@ -143,7 +146,8 @@ class Survey:
         node = None if tensor is None else tensor.grad_fn
         if tensor is None or node is None or (kind is Kind.CALL and (name.endswith("_") or name in _OURS)):
             return
-        made = Made(kind, name, run, node, tensor.output_nr, tuple(tensor.shape), int(node._sequence_nr()) >= start)
+        own, bare = int(node._sequence_nr()) >= start, isinstance(result, Tensor)
+        made = Made(kind, name, run, node, tensor.output_nr, tuple(tensor.shape), own, bare)
         (self.made if kind is Kind.LAYER else self.calls).append(made)
 
     # -- questions ----------------------------------------------------------------------------------------------
@@ -211,12 +215,28 @@ class Survey:
         return attending_nodes(self.graph)
 
     @cached_property
-    def attending_modules(self) -> frozenset[str]:
-        """The innermost modules in which something attends."""
-        return frozenset(self.watch.module_of([self.graph.sequence(one.weights) for one in self.attending])) - {""}
+    def attending_modules(self) -> list[str]:
+        """For each of them the innermost module that does all of it."""
+        numbers = [self.graph.sequence(i) for one in self.attending for i in (one.weights, one.product)]
+        modules = self.watch.module_of(numbers)
+        return [_around(*pair) for pair in zip(modules[::2], modules[1::2], strict=True)]
 
     def _gradient_edge(self, edge: Edge) -> GradientEdge:
         return GradientEdge(self.graph.nodes[edge[0]], edge[1])
+
+
+def kind_of(call: Call, target: Target) -> tuple[object, ...]:
+    """What a finding of a survey depends on beside the model: the kind of input, and where the scalar is made."""
+    one = target.parts[0] if isinstance(target, PerSample) else target
+    shapes = ((name, tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in call.prepared.values.items())
+    explained = (*call.prepared.leaves, *call.prepared.ids)
+    return (*shapes, explained, one if one.takes_raw else one.layers())
+
+
+def _around(one: str, other: str) -> str:
+    """The innermost module around two."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(one.split("."), other.split("."), strict=False))
+    return ".".join(name for name, _ in same)
 
 
 def _twice(prepared: Prepared) -> Prepared:
