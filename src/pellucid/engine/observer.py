@@ -268,6 +268,12 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._derived[output] = name
         return output
 
+    def release(self) -> None:
+        """Let go of all tensors that hold the graph, but for those of the records."""
+        self.gate_inputs.clear()
+        self.outputs.clear()
+        self._held.clear()
+
     # -- modules ------------------------------------------------------------------------------------------------
 
     def enter(self, name: str) -> None:

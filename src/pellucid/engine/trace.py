@@ -80,8 +80,7 @@ class Trace:
     def release(self) -> None:
         """Let go of everything that holds the graph besides the graph itself."""
         self.raw = None
-        self.observer.gate_inputs.clear()
-        self.observer.outputs.clear()
+        self.observer.release()
 
     def _node_of(self, tensor: Tensor) -> torch.autograd.graph.Node:
         if tensor.grad_fn is None:

@@ -182,7 +182,7 @@ class _Convolution(LinearMap):
     def forward(self, x: Tensor, weight: Tensor, plus: Tensor | None = None) -> Tensor:
         if plus is not None:
             channels = self.step.walk.graph.shape((self.step.index, 0))[1]
-            plus = plus.to(x.dtype).expand(channels) if plus.numel() == 1 else plus.to(x.dtype).reshape(channels)
+            plus = plus.to(x.dtype).reshape(-1).expand(channels)  # one number, or one per channel
         result: Tensor = aten.convolution(x, weight, plus, *self._settings)
         return result
 
