@@ -107,7 +107,15 @@ def _numbered(groups: _Groups, shape: Sequence[int], roles: _Roles, batch: int) 
         if cells is None:
             return None
         grid, order = cells
-        fields.append(Field(grid, sum(len(one) for one in kept), group.inputs(groups.origins, groups.inputs)))
+        along = group.inputs(groups.origins, groups.inputs)
+        axes = [k for k, size in enumerate(grid) if size > 1 or any(dims[k] is not None for dims in along.values())]
+        fields.append(
+            Field(
+                tuple(grid[k] for k in axes),
+                sum(len(one) for one in kept),
+                {name: tuple(dims[k] for k in axes) for name, dims in along.items()},
+            )
+        )
         kept.append(order)
     every = torch.cat(kept)
     whole = len(every) == len(index) and bool((every == torch.arange(len(index))).all())
@@ -188,7 +196,12 @@ class _Group:
         moved = [(end != where[0]).nonzero()[:, 0].tolist() for end in where[1:]]
         if any(len(dims) != 1 or dims == [0] for dims, size in zip(moved, steps, strict=True) if size > 1):
             return _by_convention(len(self.axes), given)
-        return tuple(dims[0] if dims and dims[0] < len(given.shape) else None for dims in moved)
+        found = [dims[0] if dims and dims[0] < len(given.shape) else None for dims in moved]
+        usual = _by_convention(len(self.axes), given)
+        for axis, size in enumerate(steps):
+            if size == 1 and len(given.shape) > len(steps) + 1 and usual[axis] not in found:
+                found[axis] = usual[axis]  # nothing moves along it
+        return tuple(found)
 
 
 def _by_convention(axes: int, given: InputShape) -> tuple[int | None, ...]:

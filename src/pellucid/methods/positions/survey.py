@@ -275,9 +275,12 @@ def _listening(
         return hook
 
     with ExitStack() as stack:
-        stack.callback(modules[""].register_forward_pre_hook(lambda *_: again()).remove)
         for name, module in modules.items():
-            if name and not isinstance(module, torch.jit.ScriptModule):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
+            if not name:
+                stack.callback(module.register_forward_pre_hook(lambda *_: again()).remove)
+            else:
                 stack.callback(module.register_forward_pre_hook(begins(name)).remove)
                 stack.callback(module.register_forward_hook(ends(name)).remove)
         yield
