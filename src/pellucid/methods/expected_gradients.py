@@ -36,10 +36,10 @@ class ExpectedGradients(PointMethod):
     """Integrated gradients averaged over a background, by sampling: sums to ``f(x) - mean f(background)``.
 
     ``E_{b, t} (x_i - b_i) df/dx_i (b + t (x - b))`` with b from the background and t uniform in [0, 1] (Erion 2021,
-    eq. 3). Draws are stratified: they come in blocks, in each of which t falls once into every part of [0, 1] of equal
-    length and background samples differ as long as there are others; blocks are independent, so that their spread
-    gives the standard error, in ``details["standard error"]``. All samples share the draws. The ledger compares with
-    the mean over the background samples that were drawn.
+    eq. 3). Draws are stratified: they come in about eight blocks, in each of which t falls once into every part of
+    [0, 1] of equal length, and background samples come equally often as far as possible. Blocks are independent, so
+    that their spread gives the standard error, in ``details["standard error"]``. All samples share the draws. The
+    ledger compares with the mean over the background samples that were drawn.
 
     Args:
         samples: draws of a background sample and a place on the way from it.
@@ -122,70 +122,97 @@ class _Sampling:
     ) -> None:
         self._call, self._scalar, self._points = call, scalar, points
         self._background, self._noise, self._samples = background, noise, samples
-        self._size = _block_size(samples)
-        self._blocks = self._fresh(slice(None))
         shape = (background.size, len(scalar.output))
         self._floors = torch.full(shape, torch.nan, dtype=torch.float64, device=scalar.output.device)
         self._drawn = torch.zeros_like(self._floors)
+        self._means: dict[Point, Tensor] = {}
+        self._squared: dict[Point, Tensor] = {}
+        """Squared standard errors, where there are blocks enough to tell."""
         self.taken = 0
         """The most draws that a sample had."""
 
     def begin(self) -> Iterator[None]:
         """The first draws of all samples; comes by when something is known of every sample."""
-        numbers, places = self._plan(range(self._samples))
-        for _ in self._run(numbers, places, 0, None, self._blocks):
-            self.taken = self._size * min(blocks.moments.count for blocks in self._blocks.values())
-            if self.taken:
+        size = _block_size(self._samples, self._background.size)
+        numbers, places = self._plan(range(self._samples), size)
+        blocks = self._blocks(slice(None), size)
+        for _ in self._run(numbers, places, 0, None, blocks):
+            done = min(means.moments.count for means in blocks.values())
+            if done * size > self.taken:
+                self.taken = done * size
                 self._drawn[:] = torch.bincount(numbers[: self.taken], minlength=len(self._drawn))[:, None]
+                self._means, self._squared = _results(blocks)
                 yield
 
     def more(self, samples: Tensor, most: int) -> bool:
         """As many draws again of ``samples`` (M,), or as many as are left; False if none are."""
-        count = min(self.taken, most - self.taken) // self._size * self._size
+        count = min(self.taken, most - self.taken)
         if not count:
             return False
-        numbers, places = self._plan(range(self.taken, self.taken + count))
-        fresh = self._fresh(samples)
-        for _ in self._run(numbers, places, self.taken, samples, fresh):
+        size = _block_size(count, self._background.size)
+        numbers, places = self._plan(range(self.taken, self.taken + count), size)
+        blocks = self._blocks(samples, size)
+        for _ in self._run(numbers, places, self.taken, samples, blocks):
             pass
-        for point, blocks in fresh.items():
-            self._blocks[point].moments.merge(blocks.moments, samples)
+        means, squared = _results(blocks)
+        old = self.taken / (self.taken + count)
+        self._means = {
+            point: mean.index_copy(0, samples, old * mean[samples] + (1 - old) * means[point])
+            for point, mean in self._means.items()
+        }
+        self._squared = {
+            point: known.index_copy(0, samples, old**2 * known[samples] + (1 - old) ** 2 * squared[point])
+            for point, known in self._squared.items()
+            if point in squared
+        }
         self._drawn[:, samples] += torch.bincount(numbers, minlength=len(self._drawn))[:, None]
         self.taken += count
         return True
 
     def values(self) -> dict[Point, Tensor]:
         """The shares."""
-        return {point: blocks.moments.mean.to(self._points[point].dtype) for point, blocks in self._blocks.items()}
+        return {point: mean.to(self._points[point].dtype) for point, mean in self._means.items()}
 
     def errors(self) -> dict[str, dict[Point, Tensor]]:
         """Their standard errors, where there are blocks enough to tell."""
-        found = {point: blocks.moments.error() for point, blocks in self._blocks.items()}
-        known = {point: error.to(self._points[point].dtype) for point, error in found.items() if error is not None}
+        known = {point: value.sqrt().to(self._points[point].dtype) for point, value in self._squared.items()}
         return {"standard error": known} if known else {}
 
     def floor(self) -> Tensor:
         """(N,), float64: the mean scalar of the background samples that were drawn."""
         return (self._drawn * self._floors.nan_to_num()).sum(0) / self._drawn.sum(0)
 
-    def _fresh(self, samples: slice | Tensor) -> dict[Point, BlockMeans]:
-        return {point: BlockMeans(by_token(point, value[samples]), self._size) for point, value in self._points.items()}
+    def _blocks(self, samples: slice | Tensor, size: int) -> dict[Point, BlockMeans]:
+        return {point: BlockMeans(by_token(point, value[samples]), size) for point, value in self._points.items()}
 
-    def _plan(self, draws: range) -> tuple[Tensor, Tensor]:
-        """Which background sample (n,) and which place in [0, 1] (n,) each draw takes, block by block."""
+    def _plan(self, draws: range, size: int) -> tuple[Tensor, Tensor]:
+        """Which background sample (n,) and which place in [0, 1] (n,) each draw takes, block by block.
+
+        A block is a Latin hypercube; where every background sample comes equally often, the places of each are
+        stratified as well.
+        """
         generator = self._call.generator(64 * draws.start + 63)
-        shape = (len(draws) // self._size, self._size)
-        parts = torch.rand(shape, generator=generator).argsort(1)
-        places = (parts + torch.rand(shape, generator=generator, dtype=torch.float64)) / self._size
-        rounds = -(-self._size // self._background.size)
-        order = torch.rand(shape[0], rounds, self._background.size, generator=generator).argsort(2)
-        numbers = order.flatten(1)[:, : self._size]
+        many = self._background.size
+        rounds = -(-size // many)
+        shape = (len(draws) // size, rounds, many)
+        order = torch.rand(shape, generator=generator).argsort(2)
+        if size == rounds * many:
+            numbers, within, strata = torch.arange(many).expand(shape), order, rounds
+            parts = torch.arange(rounds).view(1, -1, 1).expand(shape)
+        else:
+            numbers = order.flatten(1)[:, :size]
+            within, strata = torch.zeros_like(numbers), size
+            parts = torch.rand(numbers.shape, generator=generator).argsort(1)
+            many = 1
+        jitter = torch.rand(numbers.shape, generator=generator, dtype=torch.float64)
+        places = (parts + (within + jitter) / many) / strata
         device = self._scalar.output.device
         return numbers.reshape(-1).to(device), places.reshape(-1).to(device)
 
     def _run(
         self, numbers: Tensor, places: Tensor, before: int, samples: Tensor | None, blocks: Mapping[Point, BlockMeans]
     ) -> Iterator[None]:
+        """Make the draws; comes by after every pass."""
         used = torch.unique(numbers)
         used = used[self._floors[used].isnan().any(1)]
         forwards = len(used) * (1 if self._background.shared else self._call.batch)
@@ -208,7 +235,14 @@ class _Sampling:
             yield
 
 
-def _block_size(samples: int) -> int:
-    """Draws in a block, so that there are about eight blocks of one size; 1 where no such division is even."""
-    counts = [count for count in range(4, 17) if samples % count == 0]
-    return samples // min(counts, key=lambda count: abs(count - 8)) if counts else 1
+def _results(blocks: Mapping[Point, BlockMeans]) -> tuple[dict[Point, Tensor], dict[Point, Tensor]]:
+    """Means and squared standard errors, these where they are known."""
+    errors = {point: means.moments.error() for point, means in blocks.items()}
+    squared = {point: error.square() for point, error in errors.items() if error is not None}
+    return {point: means.moments.mean.clone() for point, means in blocks.items()}, squared
+
+
+def _block_size(samples: int, background: int) -> int:
+    """Draws in a block: eight blocks or more, all of one size, every background sample equally often if possible."""
+    sizes = [size for size in range(1, samples // 8 + 1) if samples % size == 0]
+    return max(sizes, key=lambda size: (size % background == 0, size), default=1)

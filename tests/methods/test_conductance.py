@@ -1,0 +1,163 @@
+"""Conductance and internal influence against Captum and against their formulas, derivatives written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import captum.attr as captum
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pellucid as pl
+from pellucid.errors import InputError
+from pellucid.methods import Conductance, IntegratedGradients, InternalInfluence
+from tests.methods.watching import Given, Stop, Watched
+from tests.trace.models import MODELS, Made, numbers, seeded
+
+LAYERS = {"dense": "1", "convolutional": "1", "transformer": "0.linear1"}
+
+
+def given(name: str) -> tuple[nn.Module, Tensor, list[int], Tensor]:
+    """Model, input, a target for each sample, and a baseline at which norms are well conditioned."""
+    build, shape = MODELS[name]
+    x = numbers(*shape).double()
+    return build().double(), x, [0, 1, 2, 1][: len(x)], numbers(*shape, seed=5).double()
+
+
+def along(head: Any, tail: Any, x: Tensor, base: Tensor, target: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Conductance and influence at ``head(x)`` as their papers write them: means over t by the midpoint rule."""
+    conductance = influence = 0.0
+    for k in range(steps):
+        here = base + (k + 0.5) / steps * (x - base)
+        z, speed = torch.autograd.functional.jvp(head, here, x - base)
+        leaf = z.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(tail(leaf)[:, target].sum(), leaf)
+        conductance = conductance + slope * speed.detach() / steps
+        influence = influence + slope / steps
+    return torch.as_tensor(conductance), torch.as_tensor(influence)
+
+
+def test_both_are_what_their_papers_write() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3)))
+    model, x, base = model.double(), 2 * numbers(3, 6).double(), numbers(3, 6, seed=5).double()
+    for layer, cut in (("1", 2), ("2", 3), ("3", 4)):
+        conductance, influence = along(model[:cut], model[cut:], x, base, 1, 400)  # type: ignore[index]
+        ours = pl.explain(model, x, target=1, method=Conductance(steps=400, baseline=base), layer=layer)
+        assert torch.allclose(ours.layers[layer], conductance, atol=2e-5)
+        assert ours.ledger is not None
+        assert ours.ledger.closed(1e-4)
+        method = InternalInfluence(steps=40, baseline=base)
+        assert torch.allclose(
+            pl.explain(model, x, target=1, method=method, layer=layer).layers[layer], influence, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_internal_influence_is_captums(name: str) -> None:
+    model, x, targets, base = given(name)
+    layer = LAYERS[name]
+    peer = captum.InternalInfluence(model, dict(model.named_modules())[layer])
+    theirs = peer.attribute(x, base, target=targets, n_steps=15)
+    ours = pl.explain(model, x, target=targets, method=InternalInfluence(steps=15, baseline=base), layer=layer)
+    assert torch.allclose(ours.layers[layer], theirs, atol=1e-7)  # Captum's nodes are made in single precision
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_captums_conductance_tends_to_ours_more_slowly(name: str) -> None:
+    """Captum takes the gradient at the left end of every step; the trapezoidal rule is of second order."""
+    model, x, targets, base = given(name)
+    layer = LAYERS[name]
+    peer = captum.LayerConductance(model, dict(model.named_modules())[layer])
+
+    def theirs(steps: int) -> Tensor:
+        found = peer.attribute(x, base, target=targets, n_steps=steps, internal_batch_size=200, method="riemann_left")
+        return found.detach()  # type: ignore[union-attr]
+
+    def ours(steps: int) -> Tensor:
+        method = Conductance(steps=steps + 1, baseline=base)
+        return pl.explain(model, x, target=targets, method=method, layer=layer).layers[layer]
+
+    truth = ours(3200)
+    gaps = [float((theirs(steps) - truth).norm() / truth.norm()) for steps in (50, 1600)]
+    assert gaps[1] < 0.1 * gaps[0]
+    assert gaps[1] < 2e-3
+    assert float((ours(50) - truth).norm() / truth.norm()) < gaps[0]
+
+
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_over_a_layer_that_all_paths_cross_it_sums_to_the_difference(name: str) -> None:
+    model, x, targets, base = given(name)
+    layer = {"dense": "1", "convolutional": "1", "transformer": "0.norm1"}[name]
+    found = pl.explain(model, x, target=targets, method=Conductance(steps=300, baseline=base), layer=layer)
+    difference = (model(x) - model(base)).gather(1, torch.tensor(targets)[:, None])[:, 0].detach()
+    assert torch.allclose(found.layers[layer].flatten(1).sum(1), difference, atol=3e-3 * float(difference.abs().max()))
+
+
+def test_at_the_input_they_are_integrated_gradients_with_and_without_the_way() -> None:
+    model, x, targets, base = given("convolutional")
+    whole = IntegratedGradients(steps=12, quadrature="trapezoid", baseline=[base, 0.3])
+    expected = pl.explain(model, x, target=targets, method=whole)
+    conductance = pl.explain(model, x, target=targets, method=Conductance(steps=12, baseline=[base, 0.3]))
+    assert torch.allclose(conductance.relevance, expected.relevance, atol=1e-13)
+    assert conductance.ledger is not None
+    assert expected.ledger is not None
+    assert conductance.ledger.amounts == pytest.approx(expected.ledger.amounts, rel=1e-9, abs=1e-12)
+    influence = InternalInfluence(steps=12, quadrature="trapezoid", baseline=base)
+    single = IntegratedGradients(steps=12, quadrature="trapezoid", baseline=base)
+    product = pl.explain(model, x, target=targets, method=influence).relevance * (x - base)
+    assert torch.allclose(product, pl.explain(model, x, target=targets, method=single).relevance, atol=1e-13)
+
+
+@pytest.mark.parametrize("method", [Conductance(steps=40), InternalInfluence(steps=40)])
+def test_passes_of_a_few_rows_give_the_same(method: Any) -> None:
+    model, x, targets, _ = given("convolutional")
+    whole = pl.explain(model, x, target=targets, method=method, layer=["0", "2"])
+    saw = Given()
+    parts = pl.explain(
+        Watched(model, saw), x, target=targets, method=method, layer=["model.0", "model.2"], memory=60_000
+    )
+    assert max(map(len, saw.passes[3:])) < 8
+    assert torch.allclose(parts.relevance, whole.relevance, atol=1e-13)
+    for name in ("0", "2"):
+        assert torch.allclose(parts.layers[f"model.{name}"], whole.layers[name], atol=1e-13)
+
+
+def test_layers_cost_no_further_passes() -> None:
+    model, x, targets, _ = given("convolutional")
+    counts = []
+    for layer in (None, ["model.0", "model.1", "model.2"]):
+        saw = Given()
+        pl.explain(Watched(model, saw), x, target=targets, method=Conductance(steps=9), layer=layer)
+        counts.append(len(saw.passes))
+    assert counts[0] == counts[1]
+
+
+def test_units_of_a_reused_module_are_refused() -> None:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.head(self.act(self.body(self.act(x))))
+
+    model = seeded(lambda: Made(forward, act=nn.Tanh(), body=nn.Linear(6, 6), head=nn.Linear(6, 3)))
+    with pytest.raises(InputError, match="layer 'act' runs several times in one forward"):
+        pl.explain(model, numbers(2, 6), target=0, method="conductance", layer="act")
+
+
+def test_ctrl_c_gives_the_influence_so_far() -> None:
+    x = numbers(3, 6).double()
+    model = seeded(lambda: nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))).double()
+    exact = pl.explain(model, x, target=0, method=InternalInfluence(steps=256), layer="1")
+    with pytest.raises(pl.Interrupted) as caught:
+        pl.explain(
+            Watched(model, Stop(9)), x, target=0, method=InternalInfluence(steps=256), layer="model.1", memory=3000
+        )
+    partial = caught.value.partial
+    assert float((partial.relevance - exact.relevance).norm() / exact.relevance.norm()) < 0.1
+    there = exact.layers["1"]
+    assert float((partial.layers["model.1"] - there).norm() / there.norm()) < 0.1
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="2 or more for the rule 'trapezoid', got 1"):
+        Conductance(steps=1)
+    with pytest.raises(InputError, match="No quadrature rule is called 'even'"):
+        InternalInfluence(quadrature="even")  # type: ignore[arg-type]
