@@ -82,7 +82,8 @@ class Intercept:
             value = self.values[point].to(value.dtype)
         elif point not in self._wanted:
             return value
-        if point in self._leaves:
+        beside = torch.is_grad_enabled() and not value.requires_grad  # made of nothing that is explained
+        if point in self._leaves or (beside and point in self._wanted):
             value = value.detach().requires_grad_()
         if point in self._wanted:
             if point in self.found:
