@@ -215,13 +215,19 @@ class _Convolution(LinearMap):
 
     def _pointwise(self, s: Tensor, weight: Tensor) -> bool:
         """Whether the map is one matrix at every position, whose transposed product is quicker on a CPU."""
-        stride, padding, _, transposed, _, groups = self._settings
-        plain = all(step == 1 for step in stride) and not any(padding) and not transposed and int(groups) == 1
+        _, padding, _, transposed, _, groups = self._settings
+        plain = not any(padding) and not transposed and int(groups) == 1
         return plain and weight.shape[2:].numel() == 1 and s.device.type == "cpu" and s.is_contiguous()
 
     def _product(self, s: Tensor, weight: Tensor) -> Tensor:
-        flat = torch.matmul(weight.flatten(1).t(), s.flatten(2))
-        return flat.view(s.shape[0], weight.shape[1], *s.shape[2:])
+        found = torch.matmul(weight.flatten(1).t(), s.flatten(2)).view(s.shape[0], weight.shape[1], *s.shape[2:])
+        size, stride = self.step.shape(0)[2:], self._settings[0]
+        if found.shape[2:] == size:
+            return found
+        whole = s.new_zeros((*found.shape[:2], *size))  # with a stride, most positions take no part
+        met = [slice(None, None, t) for t in (list(stride) * len(size))[: len(size)]]
+        whole[(slice(None), slice(None), *met)] = found
+        return whole
 
     def _mirrored_padding(self, s: Tensor, weight: Tensor) -> list[int] | None:
         """The padding with which the transposed map of one channel each is a plain convolution, where it is one.
