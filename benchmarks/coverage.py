@@ -4,6 +4,8 @@
     python -m benchmarks.coverage --set timm --match vit --composite epsilon --mode biases
     python -m benchmarks.coverage --failed               again what did not pass
     python -m benchmarks.coverage --peers                the other tools on the same models, in coverage_peers.csv
+    python -m benchmarks.coverage --methods              other methods on the same models, in coverage_methods.csv
+    python -m benchmarks.coverage --methods gradient grad-cam chefer --match resnet
     python -m benchmarks.coverage --summary              the table by set, and the misses with their reasons
 
 Each model is built, conditioned (see ``benchmarks.zoo.condition``) and explained in a process of its own, under a limit
@@ -21,7 +23,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,16 @@ from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE, PEERS_TABLE = machine.RESULTS / "coverage.csv", machine.RESULTS / "coverage_peers.csv"
+METHODS_TABLE = machine.RESULTS / "coverage_methods.csv"
 COMPOSITES = {"biases": ("epsilon", "auto"), "zeroed": ("epsilon", "cp-lrp")}
 MODES = ("biases", "zeroed")
 PEERS = ("autoLRP", "zennit", "captum")
 KEYS = ("set", "model", "mode", "dtype", "composite")
+METHOD_KEYS = ("set", "model", "dtype", "method")
+METHOD_COLUMNS = (
+    "set", "family", "model", "dtype", "method", "defined", "ran", "finite", "zero", "seconds", "passed", "reason",
+    "code",
+)  # fmt: skip
 COLUMNS = (
     "set", "family", "model", "mode", "dtype", "composite", "ran", "finite", "output", "inputs_share", "unaccounted",
     "tolerance_ratio", "entries_over_output", "conservation_error", "output_error", "map_error", "seconds",
@@ -48,7 +56,10 @@ PRELOAD = [
     "benchmarks.zoo.measure",
     "benchmarks.zoo.torchvision_rows",
 ]
-APART = ("cli", "data", "models", "show", "visualization", "inspection", "surrogates", "evaluation", "web")
+APART = (
+    "cli", "data", "models", "show", "visualization", "inspection", "surrogates", "evaluation", "web", "testing",
+    "intake", "_compare.py", "callables.py", "comparison.py", "flightcheck.py", "saved.py",
+)  # fmt: skip
 
 
 def code_version() -> str:
@@ -71,13 +82,13 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def store(path: Path, row: dict[str, Any]) -> None:
+def store(path: Path, row: dict[str, Any], keys: tuple[str, ...] = KEYS) -> None:
     """Put a row into the table in place of an older one; an interrupt leaves the table as it was or as it will be."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_suffix(".new")
     if path.exists():
         shutil.copyfile(path, new)
-    machine.write(new, [row], keys=KEYS)
+    machine.write(new, [row], keys=keys)
     new.replace(path)
 
 
@@ -120,7 +131,8 @@ def wanted(options: argparse.Namespace) -> list[Task]:
     from benchmarks.zoo.measure import Job
 
     version = code_version()
-    present = {tuple(row[key] for key in KEYS): row for row in read(options.output)}
+    keys = METHOD_KEYS if options.methods else KEYS
+    present = {tuple(row[key] for key in keys): row for row in read(options.output)}
     tasks = []
     for row in all_rows(sets=tuple(options.set)):
         if options.match not in row.key:
@@ -134,10 +146,14 @@ def wanted(options: argparse.Namespace) -> list[Task]:
                 if dtype == "float64" or row.dtypes == (dtype,)
                 else [m for m in options.mode if m == "biases"]
             )
+            if options.methods:
+                jobs += [Job("biases", dtype, method=name) for name in options.methods]
+                continue
             jobs += [Job(mode, dtype, name) for mode in modes for name in options.composite or COMPOSITES[mode]]
         kept = []
         for job in jobs:
-            old = present.get((row.set, row.name, job.mode, job.dtype, job.composite))
+            cell = {"set": row.set, "model": row.name, **asdict(job)}
+            old = present.get(tuple(cell[key] for key in keys))
             current = old is not None and old["code"] == version
             missed = old is not None and old["passed"] != "True"
             keep = missed if options.failed else options.fresh or not current
@@ -213,26 +229,33 @@ class Sweep:
 
     def _record(self, task: Task, job: Any, columns: dict[str, Any], trace: str) -> None:
         row = {"set": task.set, "family": task.family, "model": task.model}
-        row |= {"mode": job.mode, "dtype": job.dtype, "composite": job.composite}
-        row = dict.fromkeys(COLUMNS, "") | row | columns | self.facts
-        store(self.options.output, row)
+        names, keys = (METHOD_COLUMNS, METHOD_KEYS) if self.options.methods else (COLUMNS, KEYS)
+        row |= {key: value for key, value in asdict(job).items() if key in names}
+        row = dict.fromkeys(names, "") | row | columns | self.facts
+        store(self.options.output, row, keys)
         if trace and self.options.tracebacks:
             with self.options.tracebacks.open("a", encoding="utf-8") as file:
-                file.write(f"=== {task.set}:{task.model} {job.mode} {job.dtype} {job.composite}\n{trace}\n")
+                file.write(f"=== {task.set}:{task.model} {_words(job)}\n{trace}\n")
         self.finished += 1
         self.passed += bool(columns["passed"])
         spent = time.monotonic() - self.began
         left = spent / self.finished * (self.total - self.finished) / 60
-        verdict = "passed" if columns["passed"] else f"MISSED {columns['reason']}"
+        verdict = "MISSED" if not columns["passed"] else "passed" if columns["ran"] else "not defined:"
+        verdict = " ".join(filter(None, [verdict, columns.get("reason", "")]))
         print(
             f"[{self.finished}/{self.total}, {self.passed} passed, about {left:.0f} min left] "
-            f"{task.set}:{task.model} {job.mode} {job.dtype} {job.composite}: {verdict}",
+            f"{task.set}:{task.model} {_words(job)}: {verdict}",
             flush=True,
         )
 
 
+def _words(job: Any) -> str:
+    return f"{job.dtype} {job.method}" if job.method else f"{job.mode} {job.dtype} {job.composite}"
+
+
 def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     """The command line."""
+    from benchmarks.zoo.methods import ALIASES, METHODS
     from benchmarks.zoo.registry import SETS
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.coverage", description=(__doc__ or "").split("\n\n")[0])
@@ -252,8 +275,15 @@ def parse(arguments: Iterable[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=TABLE, help="the table, a CSV file")
     parser.add_argument("--tracebacks", type=Path, default=None, help="file to which tracebacks are added")
     parser.add_argument("--summary", action="store_true", help="print the table by set and the misses; runs nothing")
+    parser.add_argument(
+        "--methods", nargs="*", default=None, help="explain by these methods in float32 instead of by composites"
+    )
     parser.add_argument("--peers", action="store_true", help="explain by autoLRP, zennit and captum, parameters zeroed")
     options = parser.parse_args(None if arguments is None else list(arguments))
+    if options.methods is not None:
+        options.methods = [ALIASES.get(name, name) for name in options.methods or METHODS]
+        options.mode, options.dtype = ["biases"], ["float32"]
+        options.output = METHODS_TABLE if options.output == TABLE else options.output
     if options.peers:
         options.mode, options.dtype = ["zeroed"], ["float64"]
         options.composite = options.composite or list(PEERS)
@@ -265,9 +295,9 @@ def main() -> int:
     """Run the sweep, or print its summary."""
     options = parse()
     if options.summary:
-        from benchmarks.coverage_summary import summary
+        from benchmarks.coverage_summary import methods_summary, summary
 
-        print(summary(read(options.output)))
+        print((methods_summary if options.methods else summary)(read(options.output)))
         return 0
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
     tasks = wanted(options)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from statistics import median
 
@@ -20,6 +21,38 @@ def summary(rows: Sequence[Record]) -> str:
     if len(codes) > 1:
         parts.append(f"The rows are of {len(codes)} versions of the code; `make coverage` brings them to one.")
     return "\n\n".join(part for part in parts if part)
+
+
+def methods_summary(rows: Sequence[Record]) -> str:
+    """Markdown: for every method on how many models it is defined, ran and is finite; then the misses, with reasons."""
+    if not rows:
+        return "The table is empty: run `python -m benchmarks.coverage --methods`."
+    lines = [
+        "| method | models | defined | ran | finite | zero everywhere | not defined because |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for method in methods:
+        here = [row for row in rows if row["method"] == method]
+        defined = [row for row in here if row["defined"] != "False"]
+        counts = [sum(row[column] == "True" for row in defined) for column in ("ran", "finite", "zero")]
+        reasons = Counter(_general(row["reason"]) for row in here if row["defined"] == "False")
+        why = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+        lines.append(f"| {method} | {len(here)} | {len(defined)} | {' | '.join(map(str, counts))} | {why} |")
+    missed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        if row["passed"] != "True":
+            missed[row["method"], row["reason"]].append(f"`{row['set']}:{row['model']}`")
+    if missed:
+        lines += ["", "Rows that miss:", ""]
+        lines += [f"- {method} on {', '.join(models)}: {reason}" for (method, reason), models in missed.items()]
+    return "\n".join(lines)
+
+
+def _general(reason: str) -> str:
+    """A reason without the names and shapes of one model, so that alike ones are counted together."""
+    words = re.sub(r"'[^']*'|\([\d, ]+\)", "...", reason.split(". ")[0]).replace("|", "/")
+    return re.sub(r"\b\d+\b", "n", words)
 
 
 def _ledgers(rows: Sequence[Record]) -> str:

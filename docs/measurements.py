@@ -63,6 +63,17 @@ def coverage() -> tuple[str, str]:
     return whole.split("\n\n")[0], whole
 
 
+def methods() -> str:
+    """What runs where, by method; empty where it has not been measured."""
+    records = rows("coverage_methods")
+    if not records:
+        return ""
+    sys.path.insert(0, str(ROOT))
+    from benchmarks.coverage_summary import methods_summary
+
+    return f"{methods_summary(records)}\n\n{conditions(records)}"
+
+
 def speed() -> str:
     """Time in units of the gradient, methods by models."""
     records = [record for record in rows("speed") if record["model"] != "tiny" and record["ratio"]]
@@ -106,6 +117,7 @@ def page() -> str:
     """The page of the documentation."""
     sections = [
         ("Coverage of architectures", "make coverage", COVERAGE, coverage()[1]),
+        ("Methods on the same models", "python -m benchmarks.coverage --methods", METHODS, methods()),
         ("Time", "make bench", TIME, speed()),
         ("Memory", "make bench", "The rise of the peak, in units of the gradient's.", memory()),
         ("Where the truth is known", "make truth", TRUTH, truth()),
@@ -136,6 +148,10 @@ COVERAGE = (
     "The smallest variant of every family of torchvision, timm and transformers, and RNN, TorchScript and "
     "`torch.export` forms, with random weights conditioned so that signals are of order 1, explained as they are. "
     "Passed: all is finite and the ledger is closed."
+)
+METHODS = (
+    "One sample in float32, with few samples or windows. Not defined: the method says itself, in one line and before "
+    "anything is run, why it has no meaning on the model."
 )
 TIME = (
     "Median ratio to `autograd.grad(y, x)` with frozen parameters on the same model: batch 4, one thread, one process, "

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.zoo.methods import explained_by
 from benchmarks.zoo.peers import PEERS
 from benchmarks.zoo.registry import Case, Inputs, Row, prepare, recast
 
@@ -28,7 +29,8 @@ class Job:
 
     mode: str  # "biases" or "zeroed"
     dtype: str
-    composite: str
+    composite: str = ""
+    method: str = ""  # by this method instead of by relevance propagation with the composite
 
 
 def measure(row: Row, jobs: list[Job], *, timed: bool = True) -> Iterator[tuple[Job, dict[str, Any], str]]:
@@ -40,7 +42,7 @@ def measure(row: Row, jobs: list[Job], *, timed: bool = True) -> Iterator[tuple[
     made: tuple[str, str] | None = None
     failed = ""
     plain = math.nan
-    for job in sorted(jobs, key=lambda job: (job.mode, job.dtype == "float32", job.composite)):
+    for job in sorted(jobs, key=lambda job: (job.mode, job.dtype == "float32", job.composite, job.method)):
         if made != (job.mode, job.dtype):
             before = case if made is not None and made[0] == job.mode and row.convert is None else None
             made, case, failed = (job.mode, job.dtype), None, ""
@@ -54,7 +56,9 @@ def measure(row: Row, jobs: list[Job], *, timed: bool = True) -> Iterator[tuple[
             yield job, {"ran": False, "passed": False, "reason": reason}, failed
             continue
         try:
-            if job.composite in PEERS:
+            if job.method:
+                yield job, explained_by(case, job.method, job.dtype), ""
+            elif job.composite in PEERS:
                 yield job, _by_peer(case, job, plain), ""
             else:
                 yield job, _explained(case, job, plain, timed=timed), ""

@@ -222,6 +222,7 @@ def check(
     resolved = resolve_targets(target, batch, class_names=request.names)
     with torch.inference_mode(False):
         call = request.call(x)
+        call.target = resolved
         rules = LRP(composite).chosen(call)
         trace = call.trace(rules, [resolved])
         start = trace.start(resolved)

@@ -77,6 +77,7 @@ def compare(
         request = _Counting(model, layer, None, inputs, dtype, device, memory, seed)
         call = request.call(x)
         target_of_all = resolve_targets(target, samples(x, inputs), class_names=request.names)
+        call.target = target_of_all
         _warm_up(call, target_of_all, walks=any(method.walks for method in asked.values()))
         run = _Run(request, call, x, target, list(_fitting(asked, call, everything=isinstance(methods, str))))
         return run.compare(progress)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from benchmarks.coverage import read
-from benchmarks.coverage_summary import summary
+from benchmarks.coverage_summary import methods_summary, summary
 from benchmarks.zoo import SETS, all_rows, prepare
 from benchmarks.zoo.condition import condition
 from benchmarks.zoo.measure import TOLERANCE, Job, measure, misses
+from benchmarks.zoo.methods import light
 from benchmarks.zoo.scalars import Cell, ClassSum, Total, choose_scalar
 from torch import nn
 
@@ -201,6 +204,103 @@ def test_summary_counts_and_lists_misses() -> None:
     assert "| rnn | epsilon | float64 | 2 | 2 | 1 | 0.50 |" in text
     assert "| all | epsilon | float64 | 2 | 1 | 1 | 2 |" in text
     assert "`rnn:LSTM` (epsilon biases float64): unaccounted 1e-3" in text
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "defined"),
+    [
+        ("gradient", "rnn:GRU", True),
+        ("guided-backprop", "rnn:RNN relu", True),
+        ("integrated-gradients", "transformers:bert", True),
+        ("grad-cam", "torchvision:lraspp_mobilenet_v3_large", True),  # its target is given: there is no natural one
+        ("grad-cam", "rnn:GRU", False),
+        ("attention-relevance", "torchvision:resnet18", False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_other_methods_run_or_say_why_not(method: str, model: str, defined: bool) -> None:
+    job = Job("biases", "float32", method=method)
+    ((found, columns, trace),) = measure(ROWS[model], [job], timed=False)
+    assert found == job
+    assert columns["passed"], f"{columns['reason']}\n{trace}"
+    assert columns["defined"] == columns["ran"] == defined
+    if defined:
+        assert columns["finite"]
+        assert not columns["zero"]
+    else:
+        assert len(columns["reason"]) > 30
+        assert "\n" not in columns["reason"]
+
+
+def test_a_method_that_fails_or_is_not_finite_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pellucid
+
+    row, job = ROWS["rnn:GRU"], Job("biases", "float32", method="gradient")
+    ((_, columns, trace),) = measure(row, [Job("biases", "float32", method="magic")], timed=False)
+    assert not columns["passed"]
+    assert "No method is called 'magic'" in columns["reason"]
+    assert "Traceback" in trace
+    real = pellucid.explain
+
+    def changed(change: Any) -> Any:
+        return lambda *given, **options: change(real(*given, **options))
+
+    for change, reason in [
+        (lambda e: replace(e, relevance=e.relevance * float("nan")), "not finite"),
+        (lambda e: replace(e, output=e.output + 1), "explains another output"),
+    ]:
+        monkeypatch.setattr(pellucid, "explain", changed(change))
+        ((_, columns, _),) = measure(row, [job], timed=False)
+        assert not columns["passed"]
+        assert reason in columns["reason"]
+    monkeypatch.setattr(pellucid, "explain", changed(lambda e: replace(e, relevance=e.relevance * 0)))
+    ((_, columns, _),) = measure(row, [job], timed=False)
+    assert columns["passed"]
+    assert columns["reason"] == "zero everywhere"
+
+
+def test_light_settings_do_not_touch_what_a_method_has_not() -> None:
+    x = torch.zeros(1, 3, 32, 32)
+    assert light("integrated-gradients", x).settings()["steps"] == 8
+    assert light("chefer", x).name == "attention-relevance"
+    assert light("gradient", {"ids": torch.zeros(1, 4, dtype=torch.long)}).settings() == {}
+
+
+def test_summary_of_methods_counts_and_says_why() -> None:
+    base = {"set": "timm", "dtype": "float32", "defined": "True", "ran": "True", "finite": "True", "zero": "False"}
+    base |= {"passed": "True", "reason": "", "code": "a"}
+    no = {"defined": "False", "ran": "False", "finite": "", "zero": ""}
+    rows = [
+        base | {"method": "grad-cam", "model": "a"},
+        base | {"method": "grad-cam", "model": "b", "zero": "True"},
+        base | no | {"method": "grad-cam", "model": "c", "reason": "The layer 'x' has shape (3, 4). Try another."},
+        base | no | {"method": "grad-cam", "model": "d", "reason": "The layer 'y' has shape (5, 4). Try another."},
+        base | {"method": "occlusion", "model": "a", "ran": "False", "passed": "False", "reason": "KeyError: 3"},
+    ]
+    text = methods_summary(rows)
+    assert "| grad-cam | 4 | 2 | 2 | 2 | 1 | 2 x The layer ... has shape ... |" in text
+    assert "| occlusion | 1 | 1 | 0 | 1 | 0 |  |" in text
+    assert "- occlusion on `timm:a`: KeyError: 3" in text
+    assert "empty" in methods_summary([])
+
+
+@pytest.mark.slow
+def test_sweep_of_methods_resumes_where_it_stopped(tmp_path: Path) -> None:
+    table = tmp_path / "methods.csv"
+
+    def run(*more: str) -> str:
+        command = [sys.executable, "-m", "benchmarks.coverage", "--match", "rnn:RNN", "--output", str(table), *more]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+        return done.stdout
+
+    assert "1 models, 1 rows" in run("--limit", "1", "--methods", "gradient")
+    assert "2 models, 3 rows" in run("--methods", "gradient", "guided-backprop")
+    rows = read(table)
+    pairs = {(model, method) for model in ("RNN relu", "RNN tanh") for method in ("gradient", "guided-backprop")}
+    assert {(row["model"], row["method"]) for row in rows} == pairs
+    assert {(row["dtype"], row["ran"], row["finite"]) for row in rows} == {("float32", "True", "True")}
+    assert "0 models, 0 rows" in run("--methods", "gradient", "guided-backprop")
+    assert "| gradient | 2 | 2 | 2 | 2 | 0 |  |" in run("--methods", "--summary")
 
 
 @pytest.mark.slow

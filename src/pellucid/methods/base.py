@@ -110,7 +110,10 @@ class Method(ABC):
         return [self.attribute(call, target) for target in targets]
 
     def unfit(self, call: Call) -> str | None:  # noqa: ARG002  (a method that fits everything looks at nothing)
-        """Why it cannot be used on this model and input, in a line that names the layer to blame; None if it can."""
+        """Why it cannot be used on this model and input for ``call.target``; None if it can.
+
+        A line that names the layer to blame; nothing but the forward is run to find out.
+        """
         return None
 
     @abstractmethod

@@ -17,7 +17,7 @@ from pellucid.engine.trace import Trace, run_forward
 from pellucid.errors import InputError, ModelError
 from pellucid.methods.base import Attribution, Keep
 from pellucid.progress import Progress
-from pellucid.targets import Target
+from pellucid.targets import Default, Target
 
 __all__ = ["Call"]
 
@@ -62,6 +62,8 @@ class Call:
         self.seed = seed
         self.memory = memory
         self.progress = progress or Progress()
+        self.target: Target = Default()
+        """What is explained, for those who ask beforehand (``Method.unfit``)."""
         self.partial: Callable[[], Attribution] | None = None
         """Set by a method during long work: the estimate so far, should Ctrl-C end it."""
         for name in (*self.layers, *self.keep):

@@ -16,7 +16,7 @@ from pellucid.errors import InputError, ModelError, TargetError
 from pellucid.methods.base import Attribution, Cost, Family, Method
 from pellucid.methods.positions.choice import Site, Sites, sites_for
 from pellucid.methods.positions.resize import spread
-from pellucid.targets import Default, Target
+from pellucid.targets import Target
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -130,11 +130,11 @@ class ActivationMap(Method):
     def unfit(self, call: Call) -> str | None:
         """Why there is no layer for it."""
         try:
-            self.sites(call, Default())
-        except (ModelError, InputError) as error:
-            return str(error)
+            self.sites(call, call.target)
         except TargetError:
             return None  # which layer it is depends on the target
+        except (ModelError, InputError) as error:
+            return str(error)
         return None
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002

@@ -17,7 +17,7 @@ from pellucid.methods.base import Attribution, Cost, Family, Method
 from pellucid.methods.positions.choice import Site
 from pellucid.methods.positions.layout import Field, Layout
 from pellucid.methods.positions.resize import spread
-from pellucid.targets import Default, Target
+from pellucid.targets import Target
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -137,11 +137,11 @@ class AttentionMethod(Method):
     def unfit(self, call: Call) -> str | None:
         """Why it does not suit the model."""
         try:
-            self.attentions(call, Default())
-        except (ModelError, InputError) as error:
-            return str(error)
+            self.attentions(call, call.target)
         except TargetError:
             return None  # which attentions there are depends on the target
+        except (ModelError, InputError) as error:
+            return str(error)
         return None
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
