@@ -215,12 +215,14 @@ class _Run:
 
     def _spent(self, method: Method, seconds: float, calls: Sequence[Call]) -> Spent:
         functions = [call.__dict__["function"] for call in calls if "function" in call.__dict__]
+        gradients = sum(function.backwards for function in functions)
+        counted = (max(0, sum(function.forwards for function in functions) - gradients), gradients)
         if functions and not method.walks:
-            gradients = sum(function.backwards for function in functions)
-            return Spent(seconds, max(0, sum(function.forwards for function in functions) - gradients), gradients)
-        cost = method.passes(self.call)
+            return Spent(seconds, *counted)
+        cost = method.passes(self.call)  # a walk is counted by nobody, so what the method says of itself stands
+        said = ((cost.forwards, counted[0]), (cost.gradients, counted[1]))
         size = self.call.batch
-        return Spent(seconds, *(None if count is None else count * size for count in (cost.forwards, cost.gradients)))
+        return Spent(seconds, *((ran if functions else None) if told is None else told * size for told, ran in said))
 
     def _interrupted(self, name: str, stop: KeyboardInterrupt) -> KeyboardInterrupt:
         if not self.explanations:
