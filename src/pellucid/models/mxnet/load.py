@@ -67,7 +67,7 @@ def _fitted(arrays: Mapping[str, Tensor], graph: Graph, params: str, symbol: str
     """The weights by the names of the graph's variables, in one floating type."""
     weights = {re.sub(r"^(arg|aux):", "", name): array for name, array in arrays.items()}
     variables = {node.name for node in graph.nodes if not node.op}
-    if not variables & set(weights):
+    if weights and not variables & set(weights):
         structural = any("." in name for name in weights)
         raise FileError(
             f"{params} holds none of the weights of {symbol} (it holds {', '.join(sorted(weights)[:4])}). "

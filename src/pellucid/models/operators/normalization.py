@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def l2_normalize(x: Tensor, axes: str = "instance", eps: float = 1e-10) -> Tensor:
@@ -16,7 +15,7 @@ def l2_normalize(x: Tensor, axes: str = "instance", eps: float = 1e-10) -> Tenso
 def group_norm(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
     """Group norm whose scale and shift hold one number a group."""
     each = x.shape[1] // groups
-    return F.group_norm(x, groups, weight.repeat_interleave(each), bias.repeat_interleave(each), eps)
+    return torch.group_norm(x, groups, weight.repeat_interleave(each), bias.repeat_interleave(each), eps)
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:

@@ -43,6 +43,9 @@ def resize_bilinear(
         target = list(like.shape[2:])
     else:
         target = [_length(x.shape[2 + axis], mode, size[axis], scale[axis]) for axis in (0, 1)]
+    if not align_corners:  # of an axis that shrinks to one place MXNet then takes the first pixel, torch the middle
+        for axis in (2, 3):
+            x = x.narrow(axis, 0, 1) if target[axis - 2] == 1 else x
     return F.interpolate(x, size=target, mode="bilinear", align_corners=align_corners)
 
 
