@@ -16,33 +16,14 @@ from torch import Tensor
 from pellucid.engine.book import Book
 from pellucid.engine.carry import carry, to_density
 from pellucid.engine.graph import Edge, Graph
-from pellucid.engine.numerics import inner
 from pellucid.engine.observer import Observer
 from pellucid.engine.plan import Plan
 from pellucid.engine.step import Fresh, Relevance, Step
+from pellucid.engine.taps import Mask, Tap
 from pellucid.engine.values import Values, due
 from pellucid.errors import ModelError
 
-__all__ = ["Mask", "Tap", "Walk", "Walked"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """Relevance is read at ``edge``, whose forward value is ``value``."""
-
-    name: str
-    edge: Edge
-    value: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Mask:
-    """Only the part ``keep`` (1 and 0, broadcastable) of what arrives at ``edge`` is walked on."""
-
-    name: str
-    edge: Edge
-    value: Tensor
-    keep: Tensor
+__all__ = ["Walk", "Walked"]
 
 
 @dataclass(slots=True)
@@ -111,9 +92,9 @@ class Walk:
         owned = (i, 0) in self._fresh and self.graph.outputs(i) == 1
         self._fresh.discard((i, 0))
         for mask in self._masks.get(i, ()):
-            self._apply(mask, densities, relevances)
+            mask.apply(densities, relevances, self.book)
         for tap in self._taps.get(i, ()):
-            self._read(tap, densities, relevances, walked)
+            tap.read(densities, relevances, walked.taps)
         if i in self.plan.sources:
             if densities is not None and densities[0] is not None:
                 walked.densities[i] = densities[0]
@@ -167,35 +148,6 @@ class Walk:
         else:
             slots[output] = present + value
             self._fresh.add(edge)
-
-    def _apply(self, mask: Mask, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None) -> None:
-        output = mask.edge[1]
-        if densities is not None and densities[output] is not None:
-            whole = densities[output]
-            assert whole is not None
-            kept = whole * mask.keep.to(whole.dtype)
-            self.book.add("not kept", mask.name, inner(mask.value.to(whole.dtype), whole - kept))
-            densities[output] = kept
-        if relevances is not None and relevances[output] is not None:
-            whole = relevances[output]
-            assert whole is not None
-            kept = whole * mask.keep.to(whole.dtype)
-            self.book.add("not kept", mask.name, (whole - kept).sum())
-            relevances[output] = kept
-
-    def _read(
-        self, tap: Tap, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None, walked: Walked
-    ) -> None:
-        output = tap.edge[1]
-        total = torch.zeros_like(tap.value)
-        density = None if densities is None else densities[output]
-        relevance = None if relevances is None else relevances[output]
-        if density is not None:
-            total = total + tap.value * density
-        if relevance is not None:
-            total = total + relevance
-        present = walked.taps.get(tap.name)
-        walked.taps[tap.name] = total if present is None else present + total
 
 
 def _added(one: Sequence[Tensor | None] | None, other: Sequence[Tensor | None]) -> list[Tensor | None]:

@@ -14,8 +14,9 @@ from pellucid.engine.graph import Graph, build_graph
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.plan import Plan, Unknown, make_plan
+from pellucid.engine.taps import Mask, Tap
 from pellucid.engine.trace import Start, Trace, source_nodes
-from pellucid.engine.walk import Mask, Tap, Walk, Walked
+from pellucid.engine.walk import Walk, Walked
 from pellucid.errors import InputError, ModelError, UnknownOpError
 from pellucid.methods.base import Keep
 

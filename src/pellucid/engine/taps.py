@@ -1,0 +1,62 @@
+"""Places on the way of a walk where relevance is read, or let through only in part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pellucid.engine.book import Book
+from pellucid.engine.graph import Edge
+from pellucid.engine.numerics import inner
+
+__all__ = ["Mask", "Tap"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """Relevance is read at ``edge``, whose forward value is ``value``."""
+
+    name: str
+    edge: Edge
+    value: Tensor
+
+    def read(
+        self,
+        densities: Sequence[Tensor | None] | None,
+        relevances: Sequence[Tensor | None] | None,
+        into: dict[str, Tensor],
+    ) -> None:
+        """Add what arrived at the node of the edge to ``into``, by name."""
+        density, relevance = (None if arrived is None else arrived[self.edge[1]] for arrived in (densities, relevances))
+        total = torch.zeros_like(self.value)
+        if density is not None:
+            total = total + self.value * density
+        if relevance is not None:
+            total = total + relevance
+        present = into.get(self.name)
+        into[self.name] = total if present is None else present + total
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Only the part ``keep`` (1 and 0, broadcastable) of what arrives at ``edge`` is walked on."""
+
+    name: str
+    edge: Edge
+    value: Tensor
+    keep: Tensor
+
+    def apply(self, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None, book: Book) -> None:
+        """Take the rest out of what arrived at the node of the edge, and book it."""
+        output = self.edge[1]
+        for arrived, value in ((densities, self.value), (relevances, None)):
+            whole = None if arrived is None else arrived[output]
+            if arrived is None or whole is None:
+                continue
+            kept = whole * self.keep.to(whole.dtype)
+            rest = whole - kept
+            book.add("not kept", self.name, rest.sum() if value is None else inner(value.to(whole.dtype), rest))
+            arrived[output] = kept
