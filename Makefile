@@ -1,6 +1,6 @@
 # Every target makes the environment it needs (.venv, Python 3.11 or newer) and is quick the second time.
 #   make demo        a heatmap and a report of a photo, in out/demo
-#   make test        the tests      make lint types docs doctest        make test-slow coverage truth bench test-torch
+#   make test        the tests      make lint types docs doctest        make test-slow coverage coverage-methods truth bench test-torch
 # Another interpreter: make test PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
@@ -19,7 +19,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest
 TORCH ?= 2.13.0
 
-.PHONY: help install demo test test-slow test-torch lint format types coverage truth bench docs docs-serve doctest dist clean
+.PHONY: help install demo test test-slow test-torch lint format types coverage coverage-methods truth bench docs docs-serve doctest dist clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -78,6 +78,9 @@ types: $(VENV)/.dev
 
 coverage: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.coverage
+
+coverage-methods: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.coverage --methods
 
 truth: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.truth

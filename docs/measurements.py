@@ -117,7 +117,7 @@ def page() -> str:
     """The page of the documentation."""
     sections = [
         ("Coverage of architectures", "make coverage", COVERAGE, coverage()[1]),
-        ("Methods on the same models", "python -m benchmarks.coverage --methods", METHODS, methods()),
+        ("Methods on the same models", "make coverage-methods", METHODS, methods()),
         ("Time", "make bench", TIME, speed()),
         ("Memory", "make bench", "The rise of the peak, in units of the gradient's.", memory()),
         ("Where the truth is known", "make truth", TRUTH, truth()),
