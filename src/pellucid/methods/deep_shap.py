@@ -1,0 +1,52 @@
+"""DeepSHAP (Lundberg 2017): DeepLIFT averaged over a background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor
+
+from pellucid.engine.point import Point
+from pellucid.methods.background import Background, background_at
+from pellucid.methods.citations import SHRIKUMAR
+from pellucid.methods.differences import DifferenceMethod
+
+if TYPE_CHECKING:
+    from pellucid.methods.call import Call
+
+__all__ = ["DeepSHAP"]
+
+_LUNDBERG = """@inproceedings{lundberg2017,
+  author = {Lundberg, Scott M. and Lee, Su-In},
+  title = {A Unified Approach to Interpreting Model Predictions},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2017}
+}"""
+
+
+@dataclass(frozen=True)
+class DeepSHAP(DifferenceMethod):
+    """DeepLIFT averaged over a background, an estimate of SHAP values (Lundberg 2017, section 4.2).
+
+    Sums to ``f(x) - mean f(background)``. Every sample is compared with every background sample, as many pairs at once
+    as memory allows. If the background is a draw from your data, ``details["standard error"]`` tells how far off the
+    mean may be for that reason.
+
+    Args:
+        background: samples (size, ...) of the input, of several inputs a dict of them by name, of token
+            ids other ids; or baselines (see ``pellucid.methods.Baseline``), one or a list of several.
+    """
+
+    background: Any = "zero"
+
+    name: ClassVar[str] = "deep-shap"
+    spread: ClassVar[bool] = True
+    cost: ClassVar[str] = "2 forwards + walk per background sample (about 1.5 gradients)"
+    needs: ClassVar[str] = "as deeplift; best with background samples of your data"
+    advice: ClassVar[str] = "As deeplift, where no single baseline is neutral: give background samples of your data."
+    citation: ClassVar[str] = f"{_LUNDBERG}\n\n{SHRIKUMAR}"
+
+    def background_of(self, call: Call, points: Mapping[Point, Tensor]) -> Background:
+        """See the class."""
+        return background_at(call, points, self.background)
