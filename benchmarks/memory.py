@@ -36,8 +36,13 @@ def _resident(field: str) -> int:
 
 def rise(name: str, method: str, *, batch: int, device: str) -> int:
     """Bytes by which the peak rises during one call of `method` on subject `name`."""
-    torch.set_num_threads(1)
     run = subjects.gradient if method == "gradient" else subjects.methods(name)[method]
+    return rise_of(run, name, batch=batch, device=device)
+
+
+def rise_of(run: subjects.Run, name: str, *, batch: int, device: str) -> int:
+    """Bytes by which the peak rises during one call of `run` on subject `name`."""
+    torch.set_num_threads(1)
     run(subjects.make("tiny" if not name.startswith("bert") else name, batch=1))  # loads what is loaded on first use
     subject = subjects.make(name, batch=batch)
     if device != "cpu":

@@ -1,4 +1,4 @@
-"""What LXT's AttnLRP costs, against a gradient in the same environment: `python benchmarks/peer_lxt.py --python PYTHON`.
+"""What LXT's AttnLRP costs against a gradient in its environment: `python benchmarks/peer_lxt.py --python PYTHON`.
 
 LXT 2.1 does not work with the transformers release that the other measurements use, so that it is measured in an
 environment of its own (`make bench-lxt` makes it), against that environment's gradient, in two processes that take

@@ -1,7 +1,7 @@
 """One side of `peer_lxt.py`, run by the interpreter of an environment in which LXT works: a gradient, or LXT's AttnLRP.
 
-`python peer_lxt_worker.py gradient|lxt vit_b_16|bert-12 BATCH` builds the subject, prints "ready", and then for every line
-that it reads runs once and prints the seconds that it took. LXT changes classes of the whole process, so that the
+`python peer_lxt_worker.py gradient|lxt vit_b_16|bert-12 BATCH` builds the subject, prints "ready", and then for every
+line that it reads runs once and prints the seconds that it took. LXT changes classes of the whole process, so that the
 gradient it is measured against needs a process of its own.
 """
 

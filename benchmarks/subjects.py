@@ -122,8 +122,8 @@ def pellucid(composite: str) -> Run:
     return run
 
 
-class _Logits(nn.Module):
-    """A subject's logits as a module of one tensor."""
+class Logits(nn.Module):
+    """A subject's logits as a module of one tensor, as other libraries want it."""
 
     def __init__(self, subject: Subject) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ def zennit(kind: str) -> Run:
         else:
             composite = library.COMPOSITES[kind](canonizers=canonizers)
         seed = torch.nn.functional.one_hot(torch.tensor(subject.targets), subject.logits(subject.x[:1]).shape[1])
-        with Gradient(_Logits(subject), composite) as attributor:
+        with Gradient(Logits(subject), composite) as attributor:
             return attributor(subject.x, seed.to(subject.x.dtype))
 
     return run
@@ -163,7 +163,7 @@ def captum(subject: Subject) -> object:
     """Captum's LRP."""
     from captum.attr import LRP
 
-    return LRP(_Logits(subject)).attribute(subject.x.clone().requires_grad_(), target=subject.targets)
+    return LRP(Logits(subject)).attribute(subject.x.clone().requires_grad_(), target=subject.targets)
 
 
 def autolrp(preset: str) -> Run:

@@ -14,6 +14,7 @@ from tests.trace.models import pooled
 
 LIGHT: dict[str, dict[str, Any]] = {
     "conductance": {"steps": 8},
+    "deep-shap": {"background": ["zero", "mean"]},
     "expected-gradients": {"samples": 8, "background": ["zero", "mean"]},
     "gradient-shap": {"samples": 8, "noise": 0.1},
     "integrated-gradients": {"steps": 8},

@@ -167,12 +167,14 @@ class Step:
         """Write relevance that leaves the walk here into the ledger."""
         self.walk.book.add(source, self.module if module is None else module, amount)
 
-    def book_dead(self, densities: Sequence[Tensor | None]) -> None:
-        """Book what the dead operands of an affine operation brought: the operation with its live operands at zero."""
+    def dead_part(self, density: Tensor) -> Tensor | None:
+        """What the dead operands of an affine operation brought: the operation with its live operands at zero.
+
+        In the shape of ``density``, which arrives at the result; None where the operation was not seen.
+        """
         record = self.record
-        density = densities[0]
-        if record is None or density is None:
-            return
+        if record is None:
+            return None
         graph = self.walk.graph
         zeros = [
             torch.zeros(graph.shape(edge), dtype=density.dtype, device=density.device)
@@ -188,8 +190,17 @@ class Step:
             rest = rest.expand(density.shape)
         if not bool(torch.isfinite(rest).all()):
             rest = torch.where(density == 0, 0, rest)  # a mask of -inf whose softmax let nothing through
+        part: Tensor = rest.to(density.dtype)
+        return part
+
+    def book_dead(self, densities: Sequence[Tensor | None]) -> None:
+        """Book what the dead operands of an affine operation brought."""
+        record, density = self.record, densities[0]
+        part = None if density is None else self.dead_part(density)
+        if record is None or density is None or part is None:
+            return
         source, module = self.walk.plan.origin(record, self.module)
-        self.book(source, inner(rest.to(density.dtype), density), module)
+        self.book(source, inner(part, density), module)
 
     def describe(self) -> str:
         """The operation and where it ran, for error texts."""

@@ -28,7 +28,10 @@ from pellucid.methods.baselines import BASELINES, Token
 from pellucid.methods.call import Call
 from pellucid.methods.catalogue import method_named, methods, register, unregister
 from pellucid.methods.conductance import Conductance
+from pellucid.methods.deep_shap import DeepSHAP
+from pellucid.methods.deeplift import DeepLIFT
 from pellucid.methods.expected_gradients import ExpectedGradients
+from pellucid.methods.fullgrad import FullGrad
 from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.gradient_shap import GradientSHAP
 from pellucid.methods.integrated_gradients import IntegratedGradients
@@ -54,12 +57,15 @@ __all__ = [
     "Conductance",
     "Cost",
     "Deconvnet",
+    "DeepLIFT",
+    "DeepSHAP",
     "DeepTaylor",
     "EigenCAM",
     "EigenGradCAM",
     "ExcitationBackprop",
     "ExpectedGradients",
     "FinerCAM",
+    "FullGrad",
     "GradCAM",
     "GradCAMPlusPlus",
     "Gradient",

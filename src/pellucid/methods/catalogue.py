@@ -10,7 +10,10 @@ from pellucid.methods.activation import ACTIVATION_MAPS
 from pellucid.methods.attention import ATTENTION_METHODS
 from pellucid.methods.base import Method
 from pellucid.methods.conductance import Conductance
+from pellucid.methods.deep_shap import DeepSHAP
+from pellucid.methods.deeplift import DeepLIFT
 from pellucid.methods.expected_gradients import ExpectedGradients
+from pellucid.methods.fullgrad import FullGrad
 from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.gradient_shap import GradientSHAP
 from pellucid.methods.integrated_gradients import IntegratedGradients
@@ -29,6 +32,8 @@ _OWN: tuple[type[Method], ...] = (
     ExcitationBackprop,
     GuidedBackprop,
     Deconvnet,
+    DeepLIFT,
+    DeepSHAP,
     Gradient,
     GradientTimesInput,
     SmoothGrad,
@@ -39,6 +44,7 @@ _OWN: tuple[type[Method], ...] = (
     GradientSHAP,
     Conductance,
     InternalInfluence,
+    FullGrad,
     *ACTIVATION_MAPS,
     *ATTENTION_METHODS,
 )

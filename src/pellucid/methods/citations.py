@@ -51,7 +51,7 @@ _SPRINGENBERG = """@inproceedings{springenberg2015,
   title = {Striving for Simplicity: The All Convolutional Net},
   booktitle = {ICLR Workshop}, year = {2015}
 }"""
-_ZEILER = """@inproceedings{zeiler2014,
+ZEILER = """@inproceedings{zeiler2014,
   author = {Zeiler, Matthew D. and Fergus, Rob},
   title = {Visualizing and Understanding Convolutional Networks},
   booktitle = {European Conference on Computer Vision}, year = {2014}
@@ -79,7 +79,7 @@ _BY_COMPOSITE = {
     "deep-taylor": (_MONTAVON_2017,),
     "excitation-bp": (_ZHANG,),
     "guided-backprop": (_SPRINGENBERG,),
-    "deconvnet": (_ZEILER,),
+    "deconvnet": (ZEILER,),
     "gradient": (SIMONYAN,),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -32,6 +32,7 @@ class AtPoints:
         details: further tensors by kind ("standard error") and point.
         notes: what a reader must know.
         settings: what was found on the way.
+        tables: further tensors (N, ...) that belong to all points together ("feature scores").
     """
 
     values: Mapping[Point, Tensor]
@@ -39,6 +40,7 @@ class AtPoints:
     details: Mapping[str, Mapping[Point, Tensor]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
+    tables: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,13 @@ class PointMethod(Method):
         found = self.at(call, scalar, function.inputs)
         layers: dict[str, Tensor] = {}
         notes = list(found.notes)
+        tables = dict(found.tables)
+        found = replace(found, tables=tables)
         call.partial = lambda: self.dressed(call, scalar, found, layers=dict(layers), notes=notes)
         for name in dict.fromkeys(call.layers):
             there = self.at(call, scalar, layer_values(function, name))
             layers[name] = there.values[function.layer(name)]
+            tables.update({f"{kind} at {name}": table for kind, table in there.tables.items()})
             notes.extend(note for note in there.notes if note not in notes)
         return self.dressed(call, scalar, found, layers=layers, notes=notes)
 
@@ -104,7 +109,7 @@ class PointMethod(Method):
             target=scalar.target,
             ledger=found.ledger,
             layers={**at_layers, **(layers or {})},
-            details=details,
+            details={**details, **found.tables},
             notes=(*call.notes(), *(found.notes if notes is None else notes)),
             settings=found.settings,
         )

@@ -14,9 +14,9 @@ from pellucid.engine.ops import Op
 from pellucid.engine.step import Relevance, Step
 from pellucid.errors import UnknownOpError
 
-__all__ = ["affine", "native", "write"]
+__all__ = ["LINEAR_WRITES", "affine", "native", "write"]
 
-_LINEAR_WRITES = frozenset(
+LINEAR_WRITES = frozenset(
     "copy_ fill_ zero_ mul_ div_ add_ sub_ neg_ masked_fill_ index_put_ index_copy_ index_fill_ masked_scatter_".split()
 )
 
@@ -43,10 +43,10 @@ def write(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relev
     hidden = "an operation that was not seen" if record is None else record.func._overloadpacket.__name__
     if record is not None and record.view is None and hidden != "copy_":
         record = None
-    if record is None or hidden not in _LINEAR_WRITES:
+    if record is None or hidden not in LINEAR_WRITES:
         raise UnknownOpError(
             f"{step.describe()} hides {hidden}, written in place through a view. Only linear writes "
-            f"({', '.join(sorted(_LINEAR_WRITES))}) can be followed: write that line without the in-place view, for "
+            f"({', '.join(sorted(LINEAR_WRITES))}) can be followed: write that line without the in-place view, for "
             f"example with torch.cat or torch.where."
         )
     return affine(step, densities)

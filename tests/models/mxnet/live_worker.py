@@ -47,7 +47,7 @@ def run(request):
     weights = {"arg:" + name: value for name, value in arguments.items() if name not in request["shapes"]}
     weights.update({"aux:" + name: value for name, value in auxiliary.items()})
     mx.nd.save(os.path.join(folder, "net-0000.params"), weights)
-    arrays = {"out_%d" % index: value for index, value in enumerate(outputs)}
+    arrays = {"out_" + str(index): value for index, value in enumerate(outputs)}
     arrays.update({"in_" + name: given[name] for name in request["shapes"]})
     np.savez(os.path.join(folder, "io.npz"), **arrays)
     return {"finite": bool(all(np.isfinite(value).all() for value in outputs))}

@@ -82,7 +82,8 @@ class FinerCAM(GradCAM):
         distances = (scores - scores[index]).abs()
         distances[index] = -1
         others = distances.argsort(stable=True)[1 : 1 + self.references]
-        shares = torch.ones_like(scores[others]) if self.weighing == "equal" else scores[others].float().softmax(0)
+        near = scores[others].cpu().double()
+        shares = torch.ones_like(near) if self.weighing == "equal" else near.softmax(0)
         weights = (self.strength * shares / shares.sum()).tolist()
         compared: Target = Logit(index)
         for other, weight in zip(others.tolist(), weights, strict=True):

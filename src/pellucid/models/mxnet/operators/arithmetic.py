@@ -225,12 +225,13 @@ def _quadratic(call: Call, a: Attributes) -> Value:
     "_contrib_interleaved_matmul_encdec_qk _contrib_interleaved_matmul_encdec_valatt"
 )
 def _attention(call: Call, a: Attributes) -> Value:
-    function: Callable[..., Any] = {
+    functions: dict[str, Callable[..., Any]] = {
         "selfatt_qk": attention.self_scores,
         "selfatt_valatt": attention.self_values,
         "encdec_qk": attention.cross_scores,
         "encdec_valatt": attention.cross_values,
-    }[call.node.op.removeprefix("_contrib_interleaved_matmul_")]
+    }
+    function = functions[call.node.op.removeprefix("_contrib_interleaved_matmul_")]
     return call.apply(function, *call.inputs, heads=a.integer("heads", 1))
 
 

@@ -1,0 +1,220 @@
+"""Attribution methods whose cost is measured: ours, the same by other libraries, and what the model alone would cost.
+
+One entry a method; a family adds its list to `ENTRIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.subjects import Logits, Run, Subject, gradient
+
+STEPS = 25
+"""Evaluations of methods that take many."""
+BACKGROUND = 8
+"""Samples of a background."""
+LAYERS = {
+    "vgg16": "features.30",
+    "resnet50": "layer4",
+    "efficientnet_b0": "features.8",
+    "vit_b_16": "encoder.layers.encoder_layer_10",
+    "bert-12": "bert.encoder.layer.10.output",
+    "tiny": "2",
+}
+"""A late layer of every subject, for methods that are asked for at one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method.
+
+    Attributes:
+        name: as in the table.
+        ours: how it is called here.
+        gradients: forwards with a gradient, of the whole batch, that it needs by its definition.
+        forwards: forwards without one, in inference mode.
+        peers: the same by other libraries, on the same input and with as many evaluations.
+        goal: what its ratio to the model's own cost must not exceed, empty where none is set.
+        own: another measure of the model's own cost than these evaluations.
+        fits: the subjects that it is for; empty: all.
+    """
+
+    name: str
+    ours: Run
+    gradients: int = 0
+    forwards: int = 0
+    peers: Mapping[str, Run] = field(default_factory=dict)
+    goal: str = "1.05"
+    own: Run | None = None
+    fits: tuple[str, ...] = ()
+
+    def alone(self, subject: Subject) -> object:
+        """The model's own cost: its evaluations and nothing else."""
+        if self.own is not None:
+            return self.own(subject)
+        for _ in range(self.gradients):
+            gradient(subject)
+        with torch.inference_mode():
+            for _ in range(self.forwards):
+                subject.logits(subject.x)
+        return None
+
+
+def pellucid(method: Callable[[Subject], Any] | str, *, at_layer: bool = False) -> Run:
+    """An explanation as a user asks for it; a method that depends on the subject is made from it."""
+
+    def run(subject: Subject) -> object:
+        import pellucid as pl
+
+        x = {"inputs_embeds": subject.x} if subject.name.startswith("bert") else subject.x
+        chosen = method if isinstance(method, str) else method(subject)
+        layer = LAYERS[subject.name] if at_layer else None
+        return pl.explain(subject.model, x, target=list(subject.targets), method=chosen, layer=layer)
+
+    return run
+
+
+def captum(attribute: Callable[[Any, nn.Module, Subject], object]) -> Run:
+    """A method of Captum's: `attribute(captum.attr, model, subject)`."""
+
+    def run(subject: Subject) -> object:
+        import captum.attr
+
+        return attribute(captum.attr, Logits(subject), subject)
+
+    return run
+
+
+def background(subject: Subject) -> Tensor:
+    """The same few samples in every call."""
+    return torch.randn(BACKGROUND, *subject.x.shape[1:], generator=torch.Generator().manual_seed(1))
+
+
+def layer_of(subject: Subject) -> nn.Module:
+    """The module at which a method is asked for."""
+    return subject.model.get_submodule(LAYERS[subject.name])
+
+
+def _ours(name: str, **settings: Any) -> Callable[[Subject], Any]:
+    """A method by its class name, made when it is called."""
+
+    def make(subject: Subject) -> Any:
+        import pellucid as pl
+
+        given = {key: value(subject) if callable(value) else value for key, value in settings.items()}
+        return getattr(pl.methods, name)(**given)
+
+    return make
+
+
+def _tunnel(kind: str) -> Run:
+    return captum(
+        lambda attr, model, s: attr.NoiseTunnel(attr.Saliency(model)).attribute(
+            s.x, nt_type=kind, nt_samples=STEPS, nt_samples_batch_size=1, stdevs=0.5, target=s.targets, abs=False
+        )
+    )
+
+
+def _by_chunks(make: Callable[[Any, nn.Module, Subject], Any], **settings: Any) -> Run:
+    """Methods along a path, as many rows at once as the batch has."""
+    return captum(
+        lambda attr, model, s: make(attr, model, s).attribute(
+            s.x, target=s.targets, n_steps=STEPS, internal_batch_size=len(s.x), **settings
+        )
+    )
+
+
+GRADIENT: tuple[Entry, ...] = (
+    Entry(
+        "gradient",
+        pellucid("gradient"),
+        gradients=1,
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.Saliency(model).attribute(_leaf(s), target=s.targets, abs=False)
+            )
+        },
+        goal="1.03",
+    ),
+    Entry(
+        "gradient-x-input",
+        pellucid("gradient-x-input"),
+        gradients=1,
+        peers={
+            "captum": captum(lambda attr, model, s: attr.InputXGradient(model).attribute(_leaf(s), target=s.targets))
+        },
+        goal="1.03",
+    ),
+    Entry(
+        "smoothgrad",
+        pellucid(_ours("SmoothGrad", samples=STEPS)),
+        gradients=STEPS,
+        peers={"captum": _tunnel("smoothgrad")},
+    ),
+    Entry(
+        "smoothgrad-squared",
+        pellucid(_ours("SmoothGradSquared", samples=STEPS)),
+        gradients=STEPS,
+        peers={"captum": _tunnel("smoothgrad_sq")},
+    ),
+    Entry(
+        "vargrad",
+        pellucid(_ours("VarGrad", samples=STEPS)),
+        gradients=STEPS,
+        peers={"captum": _tunnel("vargrad")},
+    ),
+    Entry(
+        "integrated-gradients",
+        pellucid(_ours("IntegratedGradients", steps=STEPS)),
+        gradients=STEPS,
+        peers={"captum": _by_chunks(lambda attr, model, _: attr.IntegratedGradients(model))},
+    ),
+    Entry(
+        "expected-gradients",
+        pellucid(_ours("ExpectedGradients", samples=STEPS, background=background)),
+        gradients=STEPS,
+    ),
+    Entry(
+        "gradient-shap",
+        pellucid(_ours("GradientSHAP", samples=STEPS, background=background, noise=0.1)),
+        gradients=STEPS,
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.GradientShap(model).attribute(
+                    s.x, background(s), n_samples=STEPS, stdevs=0.5, target=s.targets
+                )
+            )
+        },
+    ),
+    Entry(
+        "conductance",
+        pellucid(_ours("Conductance", steps=STEPS), at_layer=True),
+        gradients=STEPS,
+        peers={"captum": _by_chunks(lambda attr, model, s: attr.LayerConductance(model, layer_of(s)))},
+    ),
+    Entry(
+        "internal-influence",
+        pellucid(_ours("InternalInfluence", steps=STEPS), at_layer=True),
+        gradients=STEPS,
+        peers={"captum": _by_chunks(lambda attr, model, s: attr.InternalInfluence(model, layer_of(s)))},
+    ),
+    Entry("fullgrad", pellucid("fullgrad"), gradients=1, goal=""),
+)
+
+
+def _leaf(subject: Subject) -> Tensor:
+    return subject.x.clone().requires_grad_()
+
+
+ENTRIES: tuple[Entry, ...] = (*GRADIENT,)
+"""Every method that is measured."""
+
+
+def entries(subject: str) -> list[Entry]:
+    """The methods that are for a subject."""
+    return [entry for entry in ENTRIES if not entry.fits or subject in entry.fits]

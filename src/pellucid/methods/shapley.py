@@ -1,0 +1,103 @@
+"""Shapley values by enumeration of all coalitions (Shapley 1953)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from pellucid.errors import InputError
+from pellucid.methods.game import Game
+from pellucid.methods.perturbation import Board, Estimate, FeatureMethod
+
+if TYPE_CHECKING:
+    from pellucid.methods.call import Call
+
+__all__ = ["ExactShapley", "enumerate_all", "fits"]
+
+SHAPLEY = """@incollection{shapley1953,
+  author = {Shapley, Lloyd S.},
+  title = {A Value for n-Person Games},
+  booktitle = {Contributions to the Theory of Games}, volume = {2}, pages = {307--317}, year = {1953}
+}"""
+
+
+def fits(count: int, samples: int) -> bool:
+    """Whether all coalitions of ``count`` players can be played in ``samples`` evaluations."""
+    return count <= 30 and 2**count - 2 <= samples
+
+
+def enumerate_all(game: Game) -> Estimate:
+    """Shapley values from every coalition.
+
+    ``phi_i = sum over S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S))``
+    """
+    bits = torch.arange(game.count, device=game.own.device)
+
+    def made(numbers: Tensor) -> Tensor:
+        return ((numbers[:, None] + 1) >> bits) % 2 == 1  # from 1 on: the empty coalition is known
+
+    played = list(game.play_made(2**game.count - 2, made))
+    values = torch.cat([game.empty[:, None], *played, game.full[:, None]], 1)
+    return Estimate(values @ _weights(game.count).to(values.device))
+
+
+def _weights(count: int) -> Tensor:
+    """(2^F, F), float64: what the value of every coalition counts for every player."""
+    numbers = torch.arange(2**count)
+    inside = (numbers[:, None] >> torch.arange(count)) % 2 == 1
+    size = inside.sum(1)
+    each = torch.tensor([1 / (count * math.comb(count - 1, k)) for k in range(count)], dtype=torch.float64)
+    joins = each[(size - 1).clamp(min=0)]  # the coalition was one smaller before the player came
+    stays = each[size.clamp(max=count - 1)]
+    return torch.where(inside, joins[:, None], -stays[:, None])
+
+
+@dataclass(frozen=True)
+class ExactShapley(FeatureMethod):
+    """Shapley values by enumeration: a feature's mean gain over all orders in which features can come (Shapley 1953).
+
+    The scores sum to ``f(x) - f(baseline)``, which the ledger shows.
+
+    Args:
+        features: what is taken away together; see ``pellucid.methods.Features``.
+        baseline: what stands there instead, see ``pellucid.methods.Baseline``; a list averages over several.
+        most_samples: do not begin where more coalitions than these would have to be played.
+    """
+
+    most_samples: int = 2**16
+
+    name: ClassVar[str] = "exact-shapley"
+    cost: ClassVar[str] = "2^features forwards"
+    needs: ClassVar[str] = "few features: up to about 16"
+    advice: ClassVar[str] = "Fair shares without sampling error, where all subsets of the features can be tried."
+    citation: ClassVar[str] = SHAPLEY
+    conserves: ClassVar[bool] = True
+
+    def forwards(self, count: int) -> int | None:
+        """All coalitions but the full one."""
+        return (2**count - 1) * self.times if count <= 60 else None
+
+    def unfit(self, call: Call) -> str | None:
+        """Too many features."""
+        count = self.features_of(call, call.function.inputs).count
+        return None if fits(count, self.most_samples) else self._too_many(count)
+
+    def play(self, game: Game, board: Board) -> None:
+        """See the class.
+
+        Raises:
+            InputError: there are too many features.
+        """
+        if not fits(game.count, self.most_samples):
+            raise InputError(self._too_many(game.count))
+        board.put(game, enumerate_all(game))
+
+    def _too_many(self, count: int) -> str:
+        return (
+            f"{count} features have 2^{count} coalitions, more than most_samples={self.most_samples}. Give fewer "
+            "features=, or use method='permutation-shapley' or 'kernel-shap', which sample."
+        )
