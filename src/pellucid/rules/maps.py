@@ -199,18 +199,12 @@ class _Convolution(LinearMap):
 
     def backward_both(self, s: Tensor, weight: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         inputs = weight.shape[1]
-        if int(self._settings[5]) > 1 or self._transposed or inputs > weight.shape[0]:
+        if int(self._settings[5]) > 1 or self._transposed or inputs > _FEW:
             return super().backward_both(s, weight, other)
-        # Few inputs from many outputs: s is what costs, so that it is read once for both.
+        size = self.step.shape(0)
+        template = s.new_empty((size[0], 2 * inputs, *size[2:]))
         both = torch.cat([weight, other], 1)
-        if self._pointwise(s, weight):
-            found = self._product(s, both)
-        elif inputs <= _FEW:
-            size = self.step.shape(0)
-            template = s.new_empty((size[0], 2 * inputs, *size[2:]))
-            found = aten.convolution_backward(s, template, both, None, *self._settings, [True, False, False])[0]
-        else:
-            return super().backward_both(s, weight, other)
+        found = aten.convolution_backward(s, template, both, None, *self._settings, [True, False, False])[0]
         return found[:, :inputs], found[:, inputs:]
 
     def _pointwise(self, s: Tensor, weight: Tensor) -> bool:

@@ -123,27 +123,23 @@ class AlphaBeta(LinearRule):
         """
         half = layer.forward(layer.x.abs(), layer.weight.abs().div_(2), None if layer.bias is None else -layer.bias / 2)
         account = _Account(layer, self.epsilon)
-        crossed = half if self.beta == 0 else torch.empty_like(half)
+        crossed = half if self.beta == 0 else layer.step.room(density, half)
         rows = Rows([layer.output, density, half, crossed], layer.bias)
         for (z, arrived, base, out), bias in rows:
-            plus, test, minus = (rows.scratch(base, k) for k in range(3))
-            relevance = torch.mul(z, arrived, out=rows.scratch(base, 3))
-            self._quotient(account, base, z, relevance, bias, 1, (plus, test))
+            part, test, plus, relevance = (rows.scratch(base, k) for k in range(4))
+            torch.mul(z, arrived, out=relevance)
             if self.beta == 0:
-                base.copy_(plus)
+                self._quotient(account, base, z, relevance, bias, 1, (part, test, base))
                 continue
+            self._quotient(account, base, z, relevance, bias, 1, (part, test, plus))
             if bias is not None:
                 base.add_(bias)
-            self._quotient(account, base, z, relevance, bias, -1, (minus, test))
-            torch.add(plus, minus, out=base)
-            torch.sub(plus, minus, out=out)
+            self._quotient(account, base, z, relevance, bias, -1, (part, test, base))
+            torch.sub(plus, base, out=out)
+            base.add_(plus)
         account.close()
         weight = layer.weight / 2
-        if self.beta == 0:
-            straight, other = layer.backward_both(half, weight, weight.abs())
-        else:
-            straight, other = layer.backward(half, weight), layer.backward(crossed, weight.abs())
-        return by_sign(straight, other, layer.x)
+        return by_sign(layer.backward(half, weight), layer.backward(crossed, weight.abs()), layer.x)
 
     def _quotient(
         self,
@@ -153,7 +149,7 @@ class AlphaBeta(LinearRule):
         relevance: Tensor,
         bias: Tensor | None,
         side: int,
-        into: tuple[Tensor, Tensor],
+        into: tuple[Tensor, Tensor, Tensor],
     ) -> None:
         """``share R / (part + |b+-| + epsilon)`` for the contributions of one sign, in magnitudes, 0 where it has none.
 
@@ -162,15 +158,15 @@ class AlphaBeta(LinearRule):
             base: half the sum of all magnitudes, less (side 1) or plus (side -1) half the bias.
             z: output. relevance: that of the output. bias: the bias in it.
             side: 1 for the positive part, -1 for the negative one.
-            into: takes the quotients; room for a test.
+            into: room for the part and for a test; takes the quotients, and may be ``base``.
         """
-        quotient, test = into
-        torch.add(base, z, alpha=side / 2, out=quotient)
-        torch.sub(quotient, base, alpha=_noise(z.dtype), out=test)
-        keep_above(quotient, test)
+        part, test, quotient = into
+        torch.add(base, z, alpha=side / 2, out=part)
+        torch.sub(part, base, alpha=_noise(z.dtype), out=test)
+        keep_above(part, test)
         held = None if bias is None else bias.clamp(min=0) if side > 0 else bias.clamp(max=0)
-        quotient.add_(self.epsilon if held is None else held.abs() + self.epsilon)
-        torch.div(relevance, quotient, out=quotient)
+        part.add_(self.epsilon if held is None else held.abs() + self.epsilon)
+        torch.div(relevance, part, out=quotient)
         share = self.alpha if side > 0 else self.beta
         if share != 1:
             quotient.mul_(share)
@@ -229,10 +225,11 @@ class Gamma(LinearRule):
         floor = _number(self.epsilon, layer.output) if bias is None else bias.abs() * half + self.epsilon
         absolute = layer.weight.abs().mul_(half)
         below = layer.forward(layer.x if unsigned else layer.x.abs(), absolute, floor)
-        crossed = torch.empty_like(below)
+        density = density.contiguous()
+        crossed = layer.step.room(density, below)
         account = _Account(layer, self.epsilon)
         one_sided = True
-        rows = Rows([layer.output, density.contiguous(), below, crossed], bias)
+        rows = Rows([layer.output, density, below, crossed], bias)
         for (z, arrived, s, out), held in rows:
             magnitude = torch.abs(z, out=rows.scratch(z))
             torch.div(arrived, s.add_(magnitude, alpha=1 + half), out=out)
