@@ -27,7 +27,20 @@ def test_core_dependencies_are_few() -> None:
 
 
 def test_extras_are_the_promised_ones() -> None:
-    promised = {"plot", "vision", "text", "tables", "video", "audio", "medical", "onnx", "demo", "docs", "dev"}
+    promised = {
+        "plot",
+        "vision",
+        "text",
+        "tables",
+        "perturbation",
+        "video",
+        "audio",
+        "medical",
+        "onnx",
+        "demo",
+        "docs",
+        "dev",
+    }
     assert set(EXTRAS) == promised
 
 

@@ -38,6 +38,14 @@ NOT_GENERATED = {
 
 OF_OTHER_LIBRARIES = {"GeneratedBackwardFor_torchvision_roi_align_defaultBackward"}
 
+_ATTENTION = (
+    "ScaledDotProductFlashAttentionForCpuBackward0",
+    "ScaledDotProductFlashAttentionBackward0",
+    "ScaledDotProductEfficientAttentionBackward0",
+    "ScaledDotProductCudnnAttentionBackward0",
+    "ScaledDotProductFusedAttentionOverrideableBackward0",
+)
+
 FIELDS_BY_OP = {
     "eps": ("NativeBatchNormBackward0",),
     "training": ("NativeBatchNormBackward0",),
@@ -47,13 +55,14 @@ FIELDS_BY_OP = {
     "group": ("NativeGroupNormBackward0",),
     "result1": ("FusedRmsNormBackward0",),
     "result": ("SoftmaxBackward0", "SafeSoftmaxBackward0", "LogSoftmaxBackward0", "LogsumexpBackward0"),
-    "output": (
-        "ScaledDotProductFlashAttentionForCpuBackward0",
-        "ScaledDotProductFlashAttentionBackward0",
-        "ScaledDotProductEfficientAttentionBackward0",
-        "ScaledDotProductCudnnAttentionBackward0",
-        "ScaledDotProductFusedAttentionOverrideableBackward0",
-    ),
+    "output": _ATTENTION,
+    "query": _ATTENTION,
+    "key": _ATTENTION,
+    "value": _ATTENTION,
+    "scale": _ATTENTION,
+    "is_causal": _ATTENTION,
+    "attn_mask": ("ScaledDotProductFlashAttentionForCpuBackward0",),
+    "attn_bias": ("ScaledDotProductEfficientAttentionBackward0", "ScaledDotProductCudnnAttentionBackward0"),
     "dropout_p": ("ScaledDotProductFlashAttentionForCpuBackward0",),
     "input": ("ConvolutionBackward0", "LinearBackward0"),
     "other": ("MulBackward0", "DivBackward0"),

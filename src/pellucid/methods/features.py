@@ -103,10 +103,10 @@ def features_at(
         spec: None: by the shape of each value: of pictures, volumes and series patches of positions, all channels
             together; of token ids and sequences of vectors the tokens; of tables the columns; of a layer's output its
             channels or units. Or a form: "pixels", "patches:16", "patches:4x8", "superpixels:60", "tokens", "tokens:3",
-            "words", "columns" (the last dimension), "channels" (the second), "elements". Or whole numbers that broadcast
-            to a sample, one for each group, -1 for what is never taken away. Or named groups: for each name a boolean
-            mask that broadcasts to a sample, or places along the second dimension. Or one of all these for every
-            input by name (and for layers by theirs).
+            "words", "columns" (the last dimension), "channels" (the second), "elements". Or whole numbers that
+            broadcast to a sample, one for each group, -1 for what is never taken away. Or named groups: for each name
+            a boolean mask that broadcasts to a sample, or places along the second dimension. Or one of all these for
+            every input by name (and for layers by theirs).
         patches: about how many patches the default makes.
         caller: the method, for errors.
 
