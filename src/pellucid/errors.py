@@ -13,6 +13,7 @@ Interrupted (KeyboardInterrupt)          Ctrl-C during long work; holds what was
 from __future__ import annotations
 
 import importlib
+import random
 from typing import Any
 
 
@@ -67,6 +68,7 @@ def require(library: str, *, extra: str, caller: str) -> Any:
     Raises:
         MissingDependencyError: the library cannot be imported.
     """
+    state = random.getstate()  # libraries draw from it while they are imported
     try:
         return importlib.import_module(library)
     except ImportError as error:
@@ -74,3 +76,5 @@ def require(library: str, *, extra: str, caller: str) -> Any:
             f"{caller} needs the library {library!r}, which cannot be imported here ({error}). "
             f"Install it with: pip install 'pellucid[{extra}]'"
         ) from error
+    finally:
+        random.setstate(state)

@@ -16,11 +16,19 @@ LIGHT: dict[str, dict[str, Any]] = {
     "conductance": {"steps": 8},
     "deep-shap": {"background": ["zero", "mean"]},
     "expected-gradients": {"samples": 8, "background": ["zero", "mean"]},
+    "feature-permutation": {"background": ["zero", "mean"], "permutations": 2},
     "gradient-shap": {"samples": 8, "noise": 0.1},
     "integrated-gradients": {"steps": 8},
+    "hsic": {"samples": 100},
     "internal-influence": {"steps": 8},
+    "kernel-shap": {"samples": 200},
+    "lime": {"samples": 200},
+    "owen-values": {"samples": 200},
+    "permutation-shapley": {"samples": 200},
+    "rise": {"samples": 100},
     "smoothgrad": {"samples": 6},
     "smoothgrad-squared": {"samples": 6},
+    "sobol": {"samples": 200},
     "vargrad": {"samples": 6, "noise": 0.5},
 }
 """Settings by method; the defaults where none are given. One line for a new method that is slow."""
@@ -28,6 +36,7 @@ LIGHT: dict[str, dict[str, Any]] = {
 POSITIONS = ["convolutional", "transformer"]
 FITTING: dict[str, list[str]] = {
     "deep-taylor": ["convolutional"],
+    "exact-shapley": ["dense", "recurrent", "transformer"],
     "cam": ["pooled"],
     **dict.fromkeys((method.name for method in ACTIVATION_MAPS if method.name != "cam"), POSITIONS),
     **{method.name: ["transformer"] for method in ATTENTION_METHODS},

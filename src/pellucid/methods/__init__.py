@@ -31,21 +31,37 @@ from pellucid.methods.conductance import Conductance
 from pellucid.methods.deep_shap import DeepSHAP
 from pellucid.methods.deeplift import DeepLIFT
 from pellucid.methods.expected_gradients import ExpectedGradients
+from pellucid.methods.feature_ablation import FeatureAblation
+from pellucid.methods.feature_permutation import FeaturePermutation
 from pellucid.methods.fullgrad import FullGrad
 from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.gradient_shap import GradientSHAP
+from pellucid.methods.hsic import HSIC
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.internal_influence import InternalInfluence
+from pellucid.methods.kernel_shap import KernelSHAP
+from pellucid.methods.lime import LIME
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
+from pellucid.methods.occlusion import Occlusion
+from pellucid.methods.owen_values import OwenValues
+from pellucid.methods.permutation_shapley import PermutationShapley
 from pellucid.methods.points import AtPoints, PointMethod
 from pellucid.methods.relevance import LRP
+from pellucid.methods.rise import RISE
+from pellucid.methods.shapley import ExactShapley
 from pellucid.methods.smoothgrad import SmoothGrad, SmoothGradSquared, VarGrad
+from pellucid.methods.sobol import Sobol
+from pellucid.methods.xrai import XRAI
 
 __all__ = [
     "BASELINES",
     "CAM",
     "CPLRP",
+    "HSIC",
+    "LIME",
     "LRP",
+    "RISE",
+    "XRAI",
     "AblationCAM",
     "AtPoints",
     "AttentionMaps",
@@ -62,8 +78,11 @@ __all__ = [
     "DeepTaylor",
     "EigenCAM",
     "EigenGradCAM",
+    "ExactShapley",
     "ExcitationBackprop",
     "ExpectedGradients",
+    "FeatureAblation",
+    "FeaturePermutation",
     "FinerCAM",
     "FullGrad",
     "GradCAM",
@@ -77,14 +96,19 @@ __all__ = [
     "HiResCAM",
     "IntegratedGradients",
     "InternalInfluence",
+    "KernelSHAP",
     "LayerCAM",
     "LeGrad",
     "Method",
+    "Occlusion",
+    "OwenValues",
+    "PermutationShapley",
     "PointMethod",
     "ScoreCAM",
     "SmoothGrad",
     "SmoothGradCAMPlusPlus",
     "SmoothGradSquared",
+    "Sobol",
     "Token",
     "VarGrad",
     "XGradCAM",

@@ -13,14 +13,26 @@ from pellucid.methods.conductance import Conductance
 from pellucid.methods.deep_shap import DeepSHAP
 from pellucid.methods.deeplift import DeepLIFT
 from pellucid.methods.expected_gradients import ExpectedGradients
+from pellucid.methods.feature_ablation import FeatureAblation
+from pellucid.methods.feature_permutation import FeaturePermutation
 from pellucid.methods.fullgrad import FullGrad
 from pellucid.methods.gradient import Gradient, GradientTimesInput
 from pellucid.methods.gradient_shap import GradientSHAP
+from pellucid.methods.hsic import HSIC
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.internal_influence import InternalInfluence
+from pellucid.methods.kernel_shap import KernelSHAP
+from pellucid.methods.lime import LIME
 from pellucid.methods.named import CPLRP, AttnLRP, Deconvnet, DeepTaylor, ExcitationBackprop, GuidedBackprop
+from pellucid.methods.occlusion import Occlusion
+from pellucid.methods.owen_values import OwenValues
+from pellucid.methods.permutation_shapley import PermutationShapley
 from pellucid.methods.relevance import LRP
+from pellucid.methods.rise import RISE
+from pellucid.methods.shapley import ExactShapley
 from pellucid.methods.smoothgrad import SmoothGrad, SmoothGradSquared, VarGrad
+from pellucid.methods.sobol import Sobol
+from pellucid.methods.xrai import XRAI
 
 __all__ = ["method_named", "methods", "register", "unregister"]
 
@@ -47,6 +59,18 @@ _OWN: tuple[type[Method], ...] = (
     FullGrad,
     *ACTIVATION_MAPS,
     *ATTENTION_METHODS,
+    Occlusion,
+    FeatureAblation,
+    FeaturePermutation,
+    RISE,
+    LIME,
+    KernelSHAP,
+    ExactShapley,
+    PermutationShapley,
+    OwenValues,
+    Sobol,
+    HSIC,
+    XRAI,
 )
 _registered: dict[str, type[Method]] = {method.name: method for method in _OWN}
 

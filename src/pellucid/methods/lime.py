@@ -146,7 +146,7 @@ class _Study(Study):
         method, strongest = self._method, self._method.strongest
         if method.penalty is not None and strongest is None:
             model = method.regressor().fit(x, y, sample_weight=w)
-            return model.coef_, model.predict(x)
+            return model.coef_.reshape(len(y.T), -1), model.predict(x).reshape(y.shape)
         scores, fitted = np.zeros((y.shape[1], x.shape[1])), np.zeros_like(y)
         for k, values in enumerate(y.T):
             model = method.regressor().fit(x, values, sample_weight=w)
