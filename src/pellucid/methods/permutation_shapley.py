@@ -16,7 +16,7 @@ from pellucid.methods.shapley import enumerate_all, fits
 __all__ = ["PermutationShapley"]
 
 _CITATION = """@article{strumbelj2014,
-  author = {{\\v S}trumbelj, Erik and Kononenko, Igor},
+  author = {Štrumbelj, Erik and Kononenko, Igor},
   title = {Explaining Prediction Models and Individual Predictions with Feature Contributions},
   journal = {Knowledge and Information Systems}, volume = {41}, pages = {647--665}, year = {2014}
 }
