@@ -127,7 +127,7 @@ class _Study(Study):
         dtype = game.replacing.scalar.output.dtype
         self._dtype = dtype if dtype == torch.float64 else torch.float32
         self._sums = {
-            name: torch.zeros_like(game.own, dtype=torch.float64) for name in ("m", "mm", "fm", "fmm", "ffmm")
+            name: torch.zeros_like(game.own, dtype=torch.float64) for name in ("m", "mm", "fm", "fmm", "ffm", "ffmm")
         }
 
     def extend(self, generator: torch.Generator, evaluations: int) -> Iterator[None]:
@@ -146,6 +146,7 @@ class _Study(Study):
         self._sums["mm"] += squares.sum(0)
         self._sums["fm"] += far @ shown
         self._sums["fmm"] += far @ squares
+        self._sums["ffm"] += far**2 @ shown
         self._sums["ffmm"] += far**2 @ squares
 
     def narrow(self, which: Tensor) -> None:
@@ -154,12 +155,24 @@ class _Study(Study):
         self._sums = {name: value[which] for name, value in self._sums.items()}
 
     def estimate(self) -> Estimate:
-        """Means over masks of ``(f - c) M / p``, c being the mean of f or 0, and their standard errors."""
+        """Means over masks of ``(f - c) M / p``, c being the mean of f or 0, and their standard errors.
+
+        As c is estimated too, a mask adds ``(f - c) (M - mean M) / p`` to the error of the mean.
+        """
         shown = self._method.probability
         mean = {name: value / self.done for name, value in self._sums.items()}
-        centre = self.values.mean(1) if self._method.centred else torch.zeros_like(self.game.full)
-        off = (centre - self.game.full)[:, None]
+        full = self.game.full[:, None]
+        off, middle = -full, torch.zeros_like(mean["m"])
+        far = self.values - full
+        if self._method.centred:
+            off, middle = far.mean(1, keepdim=True), mean["m"]
         scores = mean["fm"] - off * mean["m"]
-        squares = mean["ffmm"] - 2 * off * mean["fmm"] + off**2 * mean["mm"]
-        errors = ((squares - scores**2).clamp(min=0) / (self.done - 1)).sqrt() / shown if self.done > 1 else None
+        square, of_mask = (
+            ((far - off) ** 2).mean(1, keepdim=True),
+            mean["ffm"] - 2 * off * mean["fm"] + off**2 * mean["m"],
+        )
+        of_both = mean["ffmm"] - 2 * off * mean["fmm"] + off**2 * mean["mm"]
+        spread = of_both - 2 * middle * of_mask + middle**2 * square
+        away = scores - middle * (far - off).mean(1, keepdim=True)
+        errors = ((spread - away**2).clamp(min=0) / (self.done - 1)).sqrt() / shown if self.done > 1 else None
         return Estimate(scores / shown, errors)
