@@ -38,6 +38,8 @@ FITTING: dict[str, list[str]] = {
     "deep-taylor": ["convolutional"],
     "exact-shapley": ["dense", "recurrent", "transformer"],
     "cam": ["pooled"],
+    "clrp": ["convolutional"],
+    "crp": POSITIONS,
     **dict.fromkeys((method.name for method in ACTIVATION_MAPS if method.name != "cam"), POSITIONS),
     **{method.name: ["transformer"] for method in ATTENTION_METHODS},
 }

@@ -60,7 +60,7 @@ class Trace:
             ModelError: the scalar has no gradient graph.
         """
         with torch.enable_grad():
-            output = self.raw if target.takes_raw else self._logits()
+            output = self.raw if target.takes_raw else self.logits()
             target = target.fix(output)
             activations = {name: self._activation(name) for name in target.layers()}
             weights = None if target.takes_raw or target.layers() else target.weights(output)
@@ -114,7 +114,8 @@ class Trace:
                 f"the input's scale and the model's parameters."
             )
 
-    def _logits(self) -> Tensor:
+    def logits(self) -> Tensor:
+        """What targets of classes are made from: the model's main output, before a softmax or its like."""
         output, _ = main_output(self.raw)
         return self._before_output_gate(output)
 

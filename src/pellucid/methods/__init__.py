@@ -27,7 +27,9 @@ from pellucid.methods.base import Attribution, Cost, Method
 from pellucid.methods.baselines import BASELINES, Token
 from pellucid.methods.call import Call
 from pellucid.methods.catalogue import method_named, methods, register, unregister
+from pellucid.methods.clrp import CLRP
 from pellucid.methods.conductance import Conductance
+from pellucid.methods.crp import CRP
 from pellucid.methods.deep_shap import DeepSHAP
 from pellucid.methods.deeplift import DeepLIFT
 from pellucid.methods.expected_gradients import ExpectedGradients
@@ -56,7 +58,9 @@ from pellucid.methods.xrai import XRAI
 __all__ = [
     "BASELINES",
     "CAM",
+    "CLRP",
     "CPLRP",
+    "CRP",
     "HSIC",
     "LIME",
     "LRP",

@@ -137,14 +137,14 @@ class Call:
             )
         return max(1, self.memory // max(needed, 1))
 
-    def trace(self, composite: Composite, targets: Sequence[Target]) -> Trace:
-        """One observed forward, for walks with ``composite`` from ``targets``."""
+    def trace(self, composite: Composite, targets: Sequence[Target], *, wanted: Sequence[str] = ()) -> Trace:
+        """One observed forward, for walks with ``composite`` from ``targets``; it keeps what ``wanted`` modules give."""
         for target in targets:
             target.check_layers(self.shadow.modules)
-        wanted = {*self.layers, *self.keep, *(name for target in targets for name in target.layers())}
+        read = {*wanted, *self.layers, *self.keep, *(name for target in targets for name in target.layers())}
         return self._run(
             self.prepared,
-            wanted,
+            read,
             keep_outputs=composite.needs_outputs(),
             keep_inputs=composite.name in self.shadow.needs_inputs,
         )

@@ -9,7 +9,9 @@ from pellucid.errors import InputError
 from pellucid.methods.activation import ACTIVATION_MAPS
 from pellucid.methods.attention import ATTENTION_METHODS
 from pellucid.methods.base import Method
+from pellucid.methods.clrp import CLRP
 from pellucid.methods.conductance import Conductance
+from pellucid.methods.crp import CRP
 from pellucid.methods.deep_shap import DeepSHAP
 from pellucid.methods.deeplift import DeepLIFT
 from pellucid.methods.expected_gradients import ExpectedGradients
@@ -44,6 +46,8 @@ _OWN: tuple[type[Method], ...] = (
     ExcitationBackprop,
     GuidedBackprop,
     Deconvnet,
+    CRP,
+    CLRP,
     DeepLIFT,
     DeepSHAP,
     Gradient,

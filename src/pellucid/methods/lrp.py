@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +13,17 @@ from pellucid.engine.book import Book
 from pellucid.engine.graph import Graph, build_graph
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.numerics import accumulation_dtype
+from pellucid.engine.ops import Op
 from pellucid.engine.plan import Plan, Unknown, make_plan
 from pellucid.engine.taps import Mask, Tap
 from pellucid.engine.trace import Start, Trace, source_nodes
 from pellucid.engine.walk import Walk, Walked
 from pellucid.errors import InputError, ModelError, UnknownOpError
-from pellucid.methods.base import Keep
 
-__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown"]
+__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown", "unit_scores"]
+
+_UNITS_FIRST = (Op.CONVOLUTION, Op.BATCH_NORM, Op.GROUP_NORM, Op.MAX_POOL, Op.AVERAGE_POOL)
+_UNITS_LAST = (Op.LINEAR, Op.LAYER_NORM, Op.RMS_NORM, Op.RECURRENT, Op.EMBEDDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def explain_trace(
     composite: Composite,
     *,
     layers: Sequence[str] = (),
-    keep: Keep | None = None,
+    keep: Mapping[str, int | Sequence[int] | Tensor] | None = None,
     consume: bool = False,
 ) -> Explained:
     """Walk once from ``start``.
@@ -48,7 +51,7 @@ def explain_trace(
         start: where the walk begins.
         composite: the rules.
         layers: modules at which relevance is read too.
-        keep: units through which alone the walk goes on.
+        keep: units through which alone the walk goes on: their numbers, or (N, units) for every sample 1 or 0.
         consume: give the forward's memory back on the way; no other walk can follow on this trace.
 
     Raises:
@@ -140,22 +143,67 @@ def _taps(graph: Graph, trace: Trace, name: str) -> list[Tap]:
     return [Tap(name, (i, output), value) for i, output, value in _module_outputs(graph, trace, name)]
 
 
-def _masks(graph: Graph, trace: Trace, name: str, units: int | Sequence[int]) -> list[Mask]:
-    chosen = [units] if isinstance(units, int) else list(units)
+def _masks(graph: Graph, trace: Trace, name: str, units: int | Sequence[int] | Tensor) -> list[Mask]:
     masks = []
     for i, output, value in _module_outputs(graph, trace, name):
-        dim = 1 if value.ndim != 3 else 2
+        dim = _unit_dimension(graph, i, value)
         size = value.shape[dim]
-        wrong = [unit for unit in chosen if not 0 <= int(unit) < size]
-        if wrong or not chosen:
-            raise InputError(
-                f"keep={{{name!r}: {chosen}}}: the module has the units 0 to {size - 1} (dimension {dim} of its output "
-                f"{tuple(value.shape)}), got {wrong or 'none'}."
-            )
-        mask = torch.zeros(size, dtype=value.dtype, device=value.device)
-        mask[[int(unit) for unit in chosen]] = 1
-        masks.append(Mask(name, (i, output), value, mask.view([-1 if d == dim else 1 for d in range(value.ndim)])))
+        if isinstance(units, Tensor):
+            mask = units.to(value)
+            if mask.shape != (len(value), size):
+                raise InputError(
+                    f"The module {name!r} gives {tuple(value.shape)}, which are not {size} units for each of "
+                    f"{len(mask)} samples: choose another module."
+                )
+        else:
+            mask = _of_numbers(name, units, value, dim)
+        shape = [size if d == dim else len(mask) if d == 0 else 1 for d in range(value.ndim)]
+        masks.append(Mask(name, (i, output), value, mask.view(shape)))
     return masks
+
+
+def _of_numbers(name: str, units: int | Sequence[int], value: Tensor, dim: int) -> Tensor:
+    chosen = [units] if isinstance(units, int) else list(units)
+    size = value.shape[dim]
+    wrong = [unit for unit in chosen if not 0 <= int(unit) < size]
+    if wrong or not chosen:
+        raise InputError(
+            f"keep={{{name!r}: {chosen}}}: the module has the units 0 to {size - 1} (dimension {dim} of its output "
+            f"{tuple(value.shape)}), got {wrong or 'none'}."
+        )
+    mask = torch.zeros(1, size, dtype=value.dtype, device=value.device)
+    mask[0, [int(unit) for unit in chosen]] = 1
+    return mask
+
+
+def _unit_dimension(graph: Graph, i: int, value: Tensor) -> int:
+    """Which dimension of a module's output holds its units: found from the layer that made it.
+
+    Channels come second behind a convolution, features last behind a linear layer; elementwise functions between are
+    passed. Where nothing tells, sequences of vectors have them last, others second.
+    """
+    while True:
+        if graph.ops[i] in _UNITS_FIRST:
+            return 1
+        if graph.ops[i] in _UNITS_LAST:
+            return value.ndim - 1
+        before = [edge for edge in graph.edges[i] if edge[0] >= 0 and graph.shape(edge) == value.shape]
+        if not before:
+            return 2 if value.ndim == 3 else 1
+        i = before[0][0]
+
+
+def unit_scores(trace: Trace, start: Start, name: str, relevance: Tensor) -> Tensor:
+    """(N, units): relevance at a module's output, summed over its positions.
+
+    Raises:
+        InputError: the module did not run.
+    """
+    assert start.node is not None
+    graph = build_graph([start.node])
+    i, _, value = _module_outputs(graph, trace, name)[0]
+    dim = _unit_dimension(graph, i, value)
+    return relevance.movedim(dim, 1).flatten(2).sum(2) if value.ndim > 2 else relevance
 
 
 def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, int, Tensor]]:

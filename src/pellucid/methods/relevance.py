@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pellucid.composites import Composite, composite_named
-from pellucid.engine.trace import Trace
+from pellucid.engine.trace import Start, Trace
 from pellucid.methods.base import Attribution, Cost, Family, Method
 from pellucid.methods.citations import citation
-from pellucid.methods.lrp import explain_trace
+from pellucid.methods.lrp import Explained, explain_trace
 from pellucid.rules.maps import InputNotSavedError
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["LRP"]
+__all__ = ["LRP", "dressed"]
 
 
 @dataclass(frozen=True)
@@ -46,32 +46,37 @@ class LRP(Method):
 
     def attribute_all(self, call: Call, targets: Sequence[Target]) -> list[Attribution]:
         """All targets from one forward."""
-        composite = self.chosen(call)
-        trace = call.trace(composite, targets)
+        composite, wanted = self.chosen(call), self.wanted(call, targets[0])
+        trace = call.trace(composite, targets, wanted=wanted)
         try:
             return self._walks(call, composite, trace, targets)
         except InputNotSavedError:
             trace.shadow.needs_inputs.add(composite.name)
-            return self._walks(call, composite, call.trace(composite, targets), targets)
+            return self._walks(call, composite, call.trace(composite, targets, wanted=wanted), targets)
+
+    def wanted(self, call: Call, target: Target) -> tuple[str, ...]:  # noqa: ARG002
+        """Modules whose outputs its walks need, besides those that the user asked for."""
+        return ()
 
     def _walks(self, call: Call, composite: Composite, trace: Trace, targets: Sequence[Target]) -> list[Attribution]:
         results = []
         for k, target in enumerate(targets):
             start = trace.start(target)
-            last = k == len(targets) - 1
-            explained = explain_trace(trace, start, composite, layers=call.layers, keep=call.keep, consume=last)
-            results.append(
-                Attribution(
-                    relevance=explained.relevance,
-                    output=start.scalar,
-                    target=start.target,
-                    ledger=explained.ledger,
-                    layers=explained.layers,
-                    notes=(*trace.notes, *_cut_notes(trace), *composite.notes),
-                    settings=_found(composite, call),
-                )
-            )
+            results.append(self.walk(call, composite, trace, start, last=k == len(targets) - 1))
         return results
+
+    def walk(self, call: Call, composite: Composite, trace: Trace, start: Start, *, last: bool) -> Attribution:
+        """Explain one target.
+
+        Args:
+            call: what is explained.
+            composite: the rules.
+            trace: the forward.
+            start: where the walk begins.
+            last: no other walk follows on the trace.
+        """
+        explained = explain_trace(trace, start, composite, layers=call.layers, keep=call.keep, consume=last)
+        return dressed(call, composite, trace, start, explained)
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One forward and one walk."""
@@ -85,6 +90,19 @@ class LRP(Method):
     def citation(self) -> str:  # type: ignore[override]
         """BibTeX of what the composite builds on."""
         return citation(self.composite.name if isinstance(self.composite, Composite) else self.composite or "auto")
+
+
+def dressed(call: Call, composite: Composite, trace: Trace, start: Start, explained: Explained) -> Attribution:
+    """What a walk found, as an attribution."""
+    return Attribution(
+        relevance=explained.relevance,
+        output=start.scalar,
+        target=start.target,
+        ledger=explained.ledger,
+        layers=explained.layers,
+        notes=(*trace.notes, *_cut_notes(trace), *composite.notes),
+        settings=_found(composite, call),
+    )
 
 
 def _found(composite: Composite, call: Call) -> dict[str, object]:

@@ -12,8 +12,9 @@ from pellucid.engine.passes import Pass, Scalar
 from pellucid.errors import InputError
 from pellucid.methods.activation.base import Map
 from pellucid.methods.activation.grad_cam import GradCAM
+from pellucid.methods.classes import classes_of
 from pellucid.methods.positions.choice import Site
-from pellucid.targets import Logit, PerSample, Target
+from pellucid.targets import Logit, Target
 from pellucid.targets.base import per_sample
 
 if TYPE_CHECKING:
@@ -68,15 +69,8 @@ class FinerCAM(GradCAM):
 
     def _compared(self, target: Target, logits: Tensor) -> Target:
         """For every sample its class less the classes most like it."""
-        fixed = target.fix(logits)
-        parts = fixed.parts if isinstance(fixed, PerSample) else (fixed,) * len(logits)
-        classes = [getattr(part, "index", None) for part in parts]
-        if logits.ndim != 2 or logits.shape[1] < 2 or not all(isinstance(index, int) for index in classes):
-            raise InputError(
-                f"finer-cam compares a class with others: expected a class as the target of a model that gives one "
-                f"score for each of several classes, got the target {target} of an output {tuple(logits.shape)}."
-            )
-        return per_sample([self._difference(int(index), row) for index, row in zip(classes, logits, strict=True)])  # type: ignore[arg-type]
+        classes = classes_of(target, logits, caller=self.name)
+        return per_sample([self._difference(index, row) for index, row in zip(classes, logits, strict=True)])
 
     def _difference(self, index: int, scores: Tensor) -> Target:
         distances = (scores - scores[index]).abs()
