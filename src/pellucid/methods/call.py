@@ -138,7 +138,7 @@ class Call:
         return max(1, self.memory // max(needed, 1))
 
     def trace(self, composite: Composite, targets: Sequence[Target], *, wanted: Sequence[str] = ()) -> Trace:
-        """One observed forward, for walks with ``composite`` from ``targets``; it keeps what ``wanted`` modules give."""
+        """One observed forward, for walks with ``composite`` from ``targets``; keeps what ``wanted`` modules give."""
         for target in targets:
             target.check_layers(self.shadow.modules)
         read = {*wanted, *self.layers, *self.keep, *(name for target in targets for name in target.layers())}
