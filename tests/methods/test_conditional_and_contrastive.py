@@ -13,7 +13,7 @@ from tests.trace.models import numbers, seeded
 
 
 def dense() -> nn.Sequential:
-    return seeded(lambda: nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 3, bias=False))).double()  # type: ignore[return-value]
+    return seeded(lambda: nn.Sequential(nn.Linear(6, 24, bias=False), nn.ReLU(), nn.Linear(24, 3, bias=False))).double()  # type: ignore[return-value]
 
 
 def pictures() -> tuple[nn.Module, Tensor]:
