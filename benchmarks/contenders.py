@@ -207,11 +207,119 @@ GRADIENT: tuple[Entry, ...] = (
 )
 
 
+WINDOW = 56
+"""Pixels along the side of what perturbation methods take away: 16 places of a picture of 224."""
+PLACES = (224 // WINDOW) ** 2
+PICTURES = ("vgg16", "resnet50", "efficientnet_b0", "vit_b_16")
+
+
+def _to_layer(subject: Subject) -> object:
+    """One forward, and the gradient down to the layer: no graph is recorded before it."""
+    seen: list[Tensor] = []
+
+    def begin(_: nn.Module, __: object, out: Tensor) -> Tensor:
+        seen.append(out.detach().requires_grad_())
+        return seen[0]
+
+    hook = layer_of(subject).register_forward_hook(begin)
+    try:
+        with torch.enable_grad():
+            logits = subject.logits(subject.x)
+            chosen = logits[torch.arange(len(logits)), list(subject.targets)].sum()
+            return torch.autograd.grad(chosen, seen[0])
+    finally:
+        hook.remove()
+
+
+def _cam(subject: Subject) -> object:
+    """By pytorch-grad-cam."""
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    with GradCAM(model=subject.model, target_layers=[layer_of(subject)]) as cam:
+        return cam(input_tensor=subject.x, targets=[ClassifierOutputTarget(int(k)) for k in subject.targets])
+
+
+def _patches(subject: Subject) -> Tensor:
+    """(1, 1, H, W), the number of every pixel's patch."""
+    rows, columns = (torch.arange(size) // WINDOW for size in subject.x.shape[2:])
+    return (rows[:, None] * (int(columns.max()) + 1) + columns)[None, None]
+
+
+ACTIVATION: tuple[Entry, ...] = (
+    Entry(
+        "grad-cam",
+        pellucid("grad-cam", at_layer=True),
+        own=_to_layer,
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.LayerGradCam(model, layer_of(s)).attribute(s.x, target=s.targets)
+            ),
+            "grad-cam": _cam,
+        },
+        fits=("vgg16", "resnet50", "efficientnet_b0"),
+    ),
+)
+
+PERTURBATION: tuple[Entry, ...] = (
+    Entry(
+        "occlusion",
+        pellucid(_ours("Occlusion", window=WINDOW, stride=WINDOW)),
+        forwards=PLACES + 1,
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.Occlusion(model).attribute(
+                    s.x, (3, WINDOW, WINDOW), strides=(3, WINDOW, WINDOW), target=s.targets
+                )
+            )
+        },
+        goal="1.10",
+        fits=PICTURES,
+    ),
+    Entry(
+        "feature-ablation",
+        pellucid(_ours("FeatureAblation", features=f"patches:{WINDOW}")),
+        forwards=PLACES + 1,
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.FeatureAblation(model).attribute(
+                    s.x, target=s.targets, feature_mask=_patches(s)
+                )
+            )
+        },
+        goal="1.10",
+        fits=PICTURES,
+    ),
+    Entry("rise", pellucid(_ours("RISE", samples=STEPS)), forwards=STEPS + 1, goal="1.10", fits=PICTURES),
+    Entry(
+        "lime",
+        pellucid(_ours("LIME", samples=STEPS, features=f"patches:{WINDOW}")),
+        forwards=STEPS + 1,
+        goal="1.10",
+        fits=PICTURES,
+    ),
+    Entry(
+        "kernel-shap",
+        pellucid(_ours("KernelSHAP", samples=STEPS, features=f"patches:{WINDOW}")),
+        forwards=STEPS + 2,
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.KernelShap(model).attribute(
+                    s.x, target=s.targets, feature_mask=_patches(s), n_samples=STEPS, perturbations_per_eval=4
+                )
+            )
+        },
+        goal="1.10",
+        fits=PICTURES,
+    ),
+)
+
+
 def _leaf(subject: Subject) -> Tensor:
     return subject.x.clone().requires_grad_()
 
 
-ENTRIES: tuple[Entry, ...] = (*GRADIENT,)
+ENTRIES: tuple[Entry, ...] = (*GRADIENT, *ACTIVATION, *PERTURBATION)
 """Every method that is measured."""
 
 
