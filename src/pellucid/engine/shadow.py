@@ -27,7 +27,7 @@ from pellucid.errors import ModelError
 __all__ = ["Shadow", "forward_conditions", "shadow_of", "unwrap"]
 
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
-_PLAIN = (bool, int, float, str, type(None))
+_PLAIN = frozenset((bool, int, float, str, type(None)))
 _lock = threading.RLock()
 _forward_lock = threading.RLock()
 _shadows: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Shadow]] = WeakKeyDictionary()
@@ -43,16 +43,16 @@ class Shadow:
         self.recurrent = any(isinstance(part, _RECURRENT) for part in model.modules()) or (_mentions_recurrence(model))
         self.scripted = any(isinstance(part, torch.jit.ScriptModule) for part in model.modules())
         self.modules = dict(module.named_modules())
+        self._aligned = [name for name, _ in model.named_modules()] == list(self.modules)
         self.module_types = {name: type(part).__name__ for name, part in self.modules.items()}
-        self._parameters = dict(module.named_parameters())
-        self.parameter_names = {id(parameter): name for name, parameter in self._parameters.items()}
+        self.parameter_names = {id(parameter): name for name, parameter in module.named_parameters()}
         self._dense = _dense_weights(module)
         self.needs_inputs: set[str] = set()
         """Composites that turned out to need the inputs of this model's dense layers."""
         self.findings: dict[object, Any] = {}
         """What methods found out about the model, such as which layer suits them, by all that it depends on."""
-        self._versions: dict[str, tuple[int, int]] = {}
-        self._seen: dict[str, int] = {}
+        self._versions: dict[tuple[int, str], tuple[int, int]] = {}
+        self._seen: dict[tuple[int, str], int] = {}
         self._attributes = [
             (part, dict(vars(part))) for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)
         ]
@@ -64,8 +64,7 @@ class Shadow:
             ModelError: a parameter holds NaN or infinite values.
         """
         self.tidy()
-        self._refresh_parameters(model)
-        self._refresh_buffers(model)
+        self._refresh_tensors(model)
 
     def tidy(self) -> None:
         """Undo what a forward assigned to attributes of modules: counters, kept activations with all their graph."""
@@ -83,36 +82,45 @@ class Shadow:
         for weight in self._dense:
             weight.requires_grad_(wanted)
 
-    def _refresh_parameters(self, model: nn.Module) -> None:
-        """Parameters share storage, but where they were moved or converted; each is checked when new or written."""
-        for name, theirs in model.named_parameters():
-            version = _version(theirs)
-            if self._seen.get(name) == version:
-                continue
-            own = self._parameters.get(name)
-            if own is not None and name in self._seen and own.data_ptr() != theirs.data_ptr():
-                with torch.no_grad():
-                    own.copy_(theirs)
-            if not all_finite(theirs.detach()):
-                bad = int((~torch.isfinite(theirs.detach())).sum())
-                raise ModelError(
-                    f"The parameter {name!r} of {type(model).__name__} holds {bad} values that are NaN or infinite, of "
-                    f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training "
-                    "that made them."
-                )
-            self._seen[name] = version
+    def _refresh_tensors(self, model: nn.Module) -> None:
+        """Bring over what changed: parameters that were moved or converted, buffers that either side wrote.
 
-    def _refresh_buffers(self, model: nn.Module) -> None:
-        """Buffers are copies, so that a forward may write them."""
-        mine = dict(self.module.named_buffers())
-        for name, theirs in model.named_buffers():
-            own = mine.get(name)
-            if own is None or own is theirs:
-                continue
-            if self._versions.get(name) != (_version(theirs), own._version):
-                with torch.no_grad():
-                    own.copy_(theirs)
-                self._versions[name] = (_version(theirs), own._version)
+        Parameters share storage otherwise, and are checked when new or written; buffers are copies, so that a forward
+        may write them.
+        """
+        for number, (theirs, own) in enumerate(self._pairs(model)):
+            for name, parameter in theirs._parameters.items():
+                if parameter is not None and self._seen.get((number, name)) != _version(parameter):
+                    self._refresh_parameter(model, parameter, own._parameters.get(name), (number, name))
+            for name, buffer in theirs._buffers.items():
+                mine = own._buffers.get(name)
+                if buffer is None or mine is None or mine is buffer:
+                    continue
+                if self._versions.get((number, name)) != (_version(buffer), mine._version):
+                    with torch.no_grad():
+                        mine.copy_(buffer)
+                    self._versions[number, name] = (_version(buffer), mine._version)
+
+    def _pairs(self, model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
+        """Every module with its copy."""
+        if not self._aligned:
+            theirs = dict(model.named_modules())
+            return ((theirs[name], own) for name, own in self.modules.items() if name in theirs)
+        return zip(model.modules(), self.modules.values(), strict=True)
+
+    def _refresh_parameter(self, model: nn.Module, theirs: Tensor, own: Tensor | None, place: tuple[int, str]) -> None:
+        if own is not None and place in self._seen and own.data_ptr() != theirs.data_ptr():
+            with torch.no_grad():
+                own.copy_(theirs)
+        if not all_finite(theirs.detach()):
+            name = next((name for name, each in model.named_parameters() if each is theirs), place[1])
+            bad = int((~torch.isfinite(theirs.detach())).sum())
+            raise ModelError(
+                f"The parameter {name!r} of {type(model).__name__} holds {bad} values that are NaN or infinite, of "
+                f"{theirs.numel()}. Relevance would be NaN: load the weights again, or look at the training "
+                "that made them."
+            )
+        self._seen[place] = _version(theirs)
 
 
 def _dense_weights(module: nn.Module) -> list[nn.Parameter]:
@@ -297,22 +305,27 @@ def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
         # The copy owns its storage, so the numbers themselves count.
         return tuple((name, id(p), p._version) for name, p in [*model.named_parameters(), *model.named_buffers()])
     found: list[Any] = []
-    seen: set[int] = set()
+    add, seen = found.append, set[int]()
     for part in model.modules():
-        found.append(type(part))
-        for key, value in part.__dict__.items():
-            if isinstance(value, dict) and not value:
+        attributes = part.__dict__
+        add(type(part))
+        add(tuple(attributes))
+        for key, value in attributes.items():
+            kind = type(value)
+            if kind in _PLAIN:
+                add(value)
+            elif kind is dict and not value:
                 continue  # most of what a module has are empty tables of hooks
-            if key == "_parameters":
+            elif key == "_parameters":
                 found.extend((name, *_place(item)) for name, item in value.items())
             elif key in ("_buffers", "_modules"):
-                found.append(tuple((name, id(item)) for name, item in value.items()))
-            elif isinstance(value, _PLAIN):
-                found.append((key, value))
+                found.extend((name, id(item)) for name, item in value.items())
+            elif isinstance(value, dict) and not value:
+                continue
             elif isinstance(value, Tensor):
-                found.append((key, *_place(value), _version(value)))
+                add((*_place(value), _version(value)))
             else:
-                found.append((key, id(value)))
+                add(id(value))
                 if id(value) not in seen:  # a configuration that all modules share
                     seen.add(id(value))
                     found.extend(_content(value))
@@ -337,6 +350,6 @@ def _content(value: object) -> list[Any]:
     else:
         items = list(getattr(value, "__dict__", {}).values())
     return [
-        item if isinstance(item, _PLAIN) else (*_place(item), _version(item)) if isinstance(item, Tensor) else id(item)
+        item if type(item) in _PLAIN else (*_place(item), _version(item)) if isinstance(item, Tensor) else id(item)
         for item in items
     ]
