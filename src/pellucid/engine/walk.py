@@ -25,11 +25,6 @@ from pellucid.errors import ModelError
 
 __all__ = ["Walk", "Walked"]
 
-_HELD = 24
-"""How many of the first nodes stay alive to the end of a walk that consumes its graph. They hold little (the last
-layers), but their memory was taken last: given back first, it lets the allocator hand the top of its heap to the system
-again and again and fault it in anew, which cost a tenth of a walk over EfficientNet."""
-
 
 @dataclass(slots=True)
 class Walked:
@@ -80,7 +75,6 @@ class Walk:
     def run(self, start: Mapping[Edge, Tensor]) -> Walked:
         """Walk from ``start``: a density for every edge at which the explained scalar is read."""
         walked = Walked()
-        held = self.graph.nodes[:_HELD]
         with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             for edge, density in start.items():
                 self._send(edge, density)
@@ -90,7 +84,6 @@ class Walk:
                 for k in self._due.pop(i, ()):
                     self.observer.records.pop(self.graph.sequence(k), None)
                     self.graph.release(k)
-        del held
         return walked
 
     def _visit(self, i: int, walked: Walked) -> None:
