@@ -29,6 +29,11 @@ def resnet() -> tuple[nn.Module, Tensor, str, Callable[[Tensor], Tensor] | None]
     return seeded(lambda: resnet18(num_classes=5)).double(), numbers(2, 3, 96, 96).double(), "layer4", None
 
 
+def early() -> tuple[nn.Module, Tensor, str, Callable[[Tensor], Tensor] | None]:
+    """A layer with few channels, for methods that run the model once for each."""
+    return resnet()[0], numbers(2, 3, 48, 48).double(), "layer1", None
+
+
 def vgg() -> tuple[nn.Module, Tensor, str, Callable[[Tensor], Tensor] | None]:
     from torchvision.models import vgg11_bn
 
@@ -57,7 +62,7 @@ def volumes() -> tuple[nn.Module, Tensor, str, Callable[[Tensor], Tensor] | None
     return seeded(build).double(), numbers(2, 2, 8, 6, 4).double(), "5", None
 
 
-CASES = {"resnet-18": resnet, "vgg-11-bn": vgg, "vit": vit, "volumes": volumes}
+CASES = {"resnet-18": resnet, "resnet-18-early": early, "vgg-11-bn": vgg, "vit": vit, "volumes": volumes}
 
 
 def theirs(kind: type, case: str, **settings: Any) -> np.ndarray[Any, Any]:
@@ -134,7 +139,7 @@ def corners_not_aligned() -> Iterator[None]:
         nn.UpsamplingBilinear2d = before  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("case", ["resnet-18", "vit"])
+@pytest.mark.parametrize("case", ["resnet-18-early", "vit"])
 def test_score_cam_is_that_of_grad_cam(case: str) -> None:
     with corners_not_aligned():
         expected = torch.from_numpy(theirs(peer.ScoreCAM, case)).double()
@@ -145,8 +150,8 @@ def test_score_cam_is_that_of_grad_cam(case: str) -> None:
 
 def test_ablation_cam_is_that_of_grad_cam_where_it_ablates_to_zero() -> None:
     """Where the lowest activation is not 0 the peer sets it to 1e7 below it; the paper says 0, as we do."""
-    expected = torch.from_numpy(theirs(peer.AblationCAM, "resnet-18", ablation_layer=AblationLayer())).double()
-    model, x, name, _ = resnet()
+    expected = torch.from_numpy(theirs(peer.AblationCAM, "resnet-18-early", ablation_layer=AblationLayer())).double()
+    model, x, name, _ = early()
     found = pl.explain(model, x, target=TARGETS, method=maps.AblationCAM(relu=False), layer=name)
     signs = found.output.sign()[:, None, None]  # it divides by the score, we by its magnitude
     assert torch.allclose(found.layers[name] * signs, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
@@ -388,3 +393,11 @@ def test_settings_are_checked() -> None:
         maps.SmoothGradCAMPlusPlus(noise=-1)
     with pytest.raises(InputError, match="finer-cam compares a class with others"):
         pl.explain(convolutional(), numbers(2, 3, 8, 8), target=lambda y: y.sum(1), method="finer-cam")
+
+
+@pytest.mark.parametrize("method", ["score-cam", "ablation-cam"])
+def test_a_forward_for_every_channel_is_foretold(method: str) -> None:
+    for case, channels in (("resnet-18", 512), ("vit", 24)):
+        model, x, _, _ = CASES[case]()
+        row = next(row for row in pl.check(model, x).methods if row.method == method)
+        assert row.forwards == 1 + channels

@@ -91,9 +91,11 @@ class Shadow:
         for number, (theirs, own) in enumerate(self._pairs(model)):
             for name, parameter in theirs._parameters.items():
                 if parameter is not None and self._seen.get((number, name)) != _version(parameter):
-                    self._refresh_parameter(model, parameter, own._parameters.get(name), (number, name))
+                    # A scripted module's parameters and buffers are no dictionaries: they have no get.
+                    copy = own._parameters[name] if name in own._parameters else None  # noqa: SIM401
+                    self._refresh_parameter(model, parameter, copy, (number, name))
             for name, buffer in theirs._buffers.items():
-                mine = own._buffers.get(name)
+                mine = own._buffers[name] if name in own._buffers else None  # noqa: SIM401
                 if buffer is None or mine is None or mine is buffer:
                     continue
                 if self._versions.get((number, name)) != (_version(buffer), mine._version):

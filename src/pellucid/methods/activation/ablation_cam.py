@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.passes import Scalar
-from pellucid.methods.activation.base import ActivationMap, Map, weighted
-from pellucid.methods.base import Cost
+from pellucid.methods.activation.base import ChannelMap, Map, weighted
 from pellucid.methods.positions.behind import scalars_behind
 from pellucid.methods.positions.choice import Site, Sites
 from pellucid.targets import Target
@@ -28,7 +27,7 @@ _CITATION = """@inproceedings{desai2020,
 
 
 @dataclass(frozen=True)
-class AblationCAM(ActivationMap):
+class AblationCAM(ChannelMap):
     """Ablation-CAM: channels weighed by what the score loses without them (Desai 2020, equations 3 and 4).
 
     ``ReLU(sum_k w_k A_k)`` with ``w_k = (y - y_k) / |y|``, where ``y_k`` is the score with channel k set to zero at
@@ -71,7 +70,3 @@ class AblationCAM(ActivationMap):
             left[chunk.rows, chunk.steps] = chunk.scalars
         call.partial = None
         return scalar, estimate()
-
-    def passes(self, call: Call) -> Cost:  # noqa: ARG002
-        """How many channels there are shows only when the layer is known."""
-        return Cost(None, 0)

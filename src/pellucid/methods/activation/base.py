@@ -21,7 +21,7 @@ from pellucid.targets import Target
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["ActivationMap", "GradientMap", "Map", "weighted"]
+__all__ = ["ActivationMap", "ChannelMap", "GradientMap", "Map", "weighted"]
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,18 @@ class ActivationMap(Method):
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One."""
         return Cost(0, 1)
+
+
+@dataclass(frozen=True)
+class ChannelMap(ActivationMap):
+    """An activation map that runs the model once for every channel of its layers."""
+
+    def passes(self, call: Call) -> Cost:
+        """One forward, and one for every channel; unknown where there is no layer for it."""
+        try:
+            return Cost(1 + sum(site.channels for site in self.sites(call, call.target).sites))
+        except (InputError, ModelError):
+            return Cost(None)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Point, Values
-from pellucid.methods.activation.base import ActivationMap, Map, weighted
-from pellucid.methods.base import Cost
+from pellucid.methods.activation.base import ChannelMap, Map, weighted
 from pellucid.methods.positions.choice import Site, Sites
 from pellucid.methods.positions.layout import InputShape
 from pellucid.methods.positions.resize import brought
@@ -32,7 +31,7 @@ _CITATION = """@inproceedings{wang2020,
 
 
 @dataclass(frozen=True)
-class ScoreCAM(ActivationMap):
+class ScoreCAM(ChannelMap):
     """Score-CAM: channels weighed by the score of the input seen through them, without gradients (Wang 2020).
 
     Each channel, resized to the input and scaled to [0, 1], masks the input; the scores of the masked inputs, through
@@ -67,10 +66,6 @@ class ScoreCAM(ActivationMap):
             scores[chunk.rows, chunk.steps] = chunk.scalars
         call.partial = None
         return scalar, estimate()
-
-    def passes(self, call: Call) -> Cost:  # noqa: ARG002
-        """How many channels there are shows only when the layer is known."""
-        return Cost(None, 0)
 
 
 class _Masked:

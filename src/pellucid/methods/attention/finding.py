@@ -121,7 +121,10 @@ def _block(survey: Survey, one: Attending, name: str, layout: Layout) -> Site | 
         there = None if edge is None or edge[0] > one.product else survey.layout(edge)
         if there is not None and _same_tokens(there, layout) and (best is None or len(made.name) < len(best[0].name)):
             best = made, there
-    return None if best is None else Site(survey.point(best[0]), best[0].name, best[1], None, True)
+    if best is None:
+        return None
+    made, layout = best
+    return Site(survey.point(made), made.name, layout, layout.channels(made.shape), None, True)
 
 
 def _same_tokens(one: Layout, other: Layout) -> bool:

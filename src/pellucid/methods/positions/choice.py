@@ -35,6 +35,7 @@ class Site:
         point: its output.
         name: as told to the user.
         layout: of the output.
+        channels: how many it has.
         blame: what keeps the scalar from being affine in the output: an operation and its module; None if it is.
         whole: whether all ways from its inputs to the scalar lead through it, but for what class tokens carry.
     """
@@ -42,6 +43,7 @@ class Site:
     point: Point
     name: str
     layout: Layout
+    channels: int
     blame: str | None
     whole: bool
 
@@ -103,7 +105,7 @@ def _named(survey: Survey, name: str) -> Site:
             f"The layer {name!r} gives {made[0].shape[1:]} per sample, in which no positions of the input can be told "
             f"apart. {_listing(survey)}"
         )
-    return Site(survey.point(made[0]), name, layout, _blame(survey, edge), True)
+    return Site(survey.point(made[0]), name, layout, layout.channels(made[0].shape), _blame(survey, edge), True)
 
 
 def _chosen(survey: Survey) -> list[Site]:
@@ -115,9 +117,9 @@ def _chosen(survey: Survey) -> list[Site]:
             edge, whole = best
             layout = survey.layout(edge)
             assert layout is not None
-            point = _point_at(survey, edge)
+            point, channels = _point_at(survey, edge), layout.channels(survey.graph.shape(edge))
             run = f" (run {point.index})" if point.index else ""
-            found.setdefault(edge, Site(point, point.name + run, layout, _blame(survey, edge), whole))
+            found.setdefault(edge, Site(point, point.name + run, layout, channels, _blame(survey, edge), whole))
     if not found:
         raise ModelError(
             "No layer with positions lies on the way to the explained scalar: expected a map with more than one "

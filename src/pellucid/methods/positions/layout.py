@@ -6,10 +6,11 @@ and registers are left out, grids that were flattened to tokens get their axes b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
 from torch import Tensor
 
 __all__ = ["Field", "InputShape", "Layout"]
@@ -80,6 +81,11 @@ class Layout:
         count = prod(opened.shape[d] for d in self.features)
         flat = moved.reshape(opened.shape[self.batch], count, -1)
         return flat if self.kept is None else flat.index_select(2, self.kept.to(flat.device))
+
+    def channels(self, shape: Sequence[int]) -> int:
+        """How many channels a layer's output of this shape has."""
+        opened = self._opened(torch.empty(tuple(shape), device="meta"))
+        return prod(opened.shape[d] for d in self.features)
 
     def rows(self, value: Tensor, rows: Tensor) -> Tensor:
         """A layer's output for samples ``rows`` (n,), any of them as often as it is named."""
