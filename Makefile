@@ -1,6 +1,6 @@
 # Every target makes the environment it needs (.venv, Python 3.11 or newer) and is quick the second time.
 #   make demo        a heatmap and a report of a photo, in out/demo
-#   make test        the tests      make lint types docs doctest        make test-slow coverage coverage-methods truth bench test-torch
+#   make test        the tests      make lint types docs doctest        make test-slow coverage coverage-methods truth bench bench-methods bench-lxt test-torch
 # Another interpreter: make test PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
@@ -18,8 +18,9 @@ JOBS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest
 TORCH ?= 2.13.0
+LXT_TRANSFORMERS ?= 4.57.1
 
-.PHONY: help install demo test test-slow test-torch lint format types coverage coverage-methods truth bench docs docs-serve doctest dist clean
+.PHONY: help install demo test test-slow test-torch lint format types coverage coverage-methods truth bench bench-methods bench-lxt docs docs-serve doctest dist clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -89,6 +90,19 @@ bench: $(VENV)/.dev
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.speed
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.memory
 
+bench-methods: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.methods
+
+# LXT patches the classes of older releases of transformers: an environment of its own, against its own gradient.
+$(VENV)-lxt/.made: $(VENV)/.made
+	"$(PYTHON)" -m venv --clear $(VENV)-lxt
+	$(VENV)-lxt/bin/python -m pip --disable-pip-version-check --quiet install \
+		"lxt==2.1" "transformers==$(LXT_TRANSFORMERS)" torch==2.14.1 torchvision==0.29.1
+	touch $@
+
+bench-lxt: $(VENV)/.dev $(VENV)-lxt/.made
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.peer_lxt --python $(VENV)-lxt/bin/python
+
 docs: $(VENV)/.docs
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/measurements.py
@@ -104,4 +118,4 @@ dist: $(VENV)/.dev
 	$(BIN)/python -m build --outdir dist
 
 clean:
-	rm -rf $(VENV) $(VENV)-torch build dist site out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-lxt build dist site out .mypy_cache .ruff_cache .pytest_cache

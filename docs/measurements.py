@@ -83,6 +83,24 @@ def speed() -> str:
     return f"{table}\n\n{conditions(records)}"
 
 
+def costs() -> str:
+    """What methods cost beside the model alone, and beside other libraries; empty where it has not been measured."""
+    records = [record for record in rows("methods") if record["model"] != "tiny" and record["ratio"]]
+    if not records:
+        return ""
+
+    def against(record: Row) -> str:
+        if record["library"] == "pellucid":
+            return f"{record['model']}, of the model alone"
+        return f"{record['model']}, of {record['library']}"
+
+    for record in records:
+        own = record["library"] == "pellucid"
+        record["cell"] = record["ratio"] if own else f"{record['ours']} (≤ {record['ours_upper']})"
+    table = pivot(records, line=lambda row: row["method"], column=against, cell="cell")
+    return f"{table}\n\n{conditions(records)}"
+
+
 def memory() -> str:
     """Peak memory in units of the gradient's, methods by models."""
     records = [record for record in rows("memory") if record["model"] != "tiny" and record["ratio"]]
@@ -119,6 +137,7 @@ def page() -> str:
         ("Coverage of architectures", "make coverage", COVERAGE, coverage()[1]),
         ("Methods on the same models", "make coverage-methods", METHODS, methods()),
         ("Time", "make bench", TIME, speed()),
+        ("Time of every method", "make bench-methods", COSTS, costs()),
         ("Memory", "make bench", "The rise of the peak, in units of the gradient's.", memory()),
         ("Where the truth is known", "make truth", TRUTH, truth()),
     ]
@@ -156,6 +175,11 @@ METHODS = (
 TIME = (
     "Median ratio to `autograd.grad(y, x)` with frozen parameters on the same model: batch 4, one thread, one process, "
     "alternating; 1.0 costs what a gradient costs."
+)
+COSTS = (
+    "*Of the model alone*: our time over that of the evaluations which the method needs by its definition, and nothing "
+    "else; *of* a library: our time over its time for the same, with the upper 95 % bound. Medians of paired runs, "
+    "batch 4, one thread."
 )
 TRUTH = (
     "Tasks made for this purpose, in which it is known which part of the input decides. Mass: share of the positive "
