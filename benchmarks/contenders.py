@@ -112,6 +112,30 @@ def _ours(name: str, **settings: Any) -> Callable[[Subject], Any]:
     return make
 
 
+def _leaf(subject: Subject) -> Tensor:
+    return subject.x.clone().requires_grad_()
+
+
+def _neuron(subject: Subject) -> object:
+    """The gradient of the first channel of the layer."""
+    import pellucid as pl
+
+    return pl.explain(subject.model, subject.x, target=f"{LAYERS[subject.name]}:0", method="gradient")
+
+
+def _of_neuron(subject: Subject) -> object:
+    """A forward and the gradient of the first channel of the layer, and nothing else."""
+    seen: list[Tensor] = []
+    hook = layer_of(subject).register_forward_hook(lambda _, __, out: seen.append(out))
+    try:
+        x = _leaf(subject)
+        with torch.enable_grad():
+            subject.logits(x)
+            return torch.autograd.grad(seen[0][:, 0].flatten(1).mean(1).sum(), x)
+    finally:
+        hook.remove()
+
+
 def _tunnel(kind: str) -> Run:
     return captum(
         lambda attr, model, s: attr.NoiseTunnel(attr.Saliency(model)).attribute(
@@ -204,12 +228,91 @@ GRADIENT: tuple[Entry, ...] = (
         peers={"captum": _by_chunks(lambda attr, model, s: attr.InternalInfluence(model, layer_of(s)))},
     ),
     Entry("fullgrad", pellucid("fullgrad"), gradients=1, goal=""),
+    Entry(
+        "layer gradient-x-input",
+        pellucid("gradient-x-input", at_layer=True),
+        gradients=1,
+        goal="",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.LayerGradientXActivation(model, layer_of(s)).attribute(
+                    s.x, target=s.targets
+                )
+            )
+        },
+    ),
+    Entry(
+        "layer integrated-gradients",
+        pellucid(_ours("IntegratedGradients", steps=STEPS), at_layer=True),
+        gradients=STEPS,
+        goal="",
+        peers={"captum": _by_chunks(lambda attr, model, s: attr.LayerIntegratedGradients(model, layer_of(s)))},
+    ),
+    Entry(
+        "neuron gradient",
+        _neuron,
+        own=_of_neuron,
+        goal="",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.NeuronGradient(model, layer_of(s)).attribute(
+                    _leaf(s), lambda out: out[:, 0].flatten(1).mean(1)
+                )
+            )
+        },
+        fits=("vgg16", "resnet50", "efficientnet_b0"),
+    ),
+)
+
+RELEVANCE: tuple[Entry, ...] = (
+    Entry(
+        "deeplift",
+        pellucid("deeplift"),
+        gradients=1,
+        forwards=1,
+        goal="",
+        peers={"captum": captum(lambda attr, model, s: attr.DeepLift(model).attribute(s.x, target=s.targets))},
+    ),
+    Entry(
+        "deep-shap",
+        pellucid(_ours("DeepSHAP", background=background)),
+        gradients=BACKGROUND,
+        forwards=BACKGROUND,
+        goal="",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.DeepLiftShap(model).attribute(s.x, background(s), target=s.targets)
+            )
+        },
+    ),
+    Entry(
+        "guided-backprop",
+        pellucid("guided-backprop"),
+        gradients=1,
+        goal="",
+        peers={
+            "captum": captum(lambda attr, model, s: attr.GuidedBackprop(model).attribute(_leaf(s), target=s.targets))
+        },
+        fits=("vgg16", "resnet50"),
+    ),
+    Entry(
+        "deconvnet",
+        pellucid("deconvnet"),
+        gradients=1,
+        goal="",
+        peers={
+            "captum": captum(lambda attr, model, s: attr.Deconvolution(model).attribute(_leaf(s), target=s.targets))
+        },
+        fits=("vgg16", "resnet50"),
+    ),
 )
 
 
 WINDOW = 56
 """Pixels along the side of what perturbation methods take away: 16 places of a picture of 224."""
 PLACES = (224 // WINDOW) ** 2
+ORDERS = 4
+"""Orders in which permutation Shapley values add the places."""
 PICTURES = ("vgg16", "resnet50", "efficientnet_b0", "vit_b_16")
 
 
@@ -259,6 +362,18 @@ ACTIVATION: tuple[Entry, ...] = (
         },
         fits=("vgg16", "resnet50", "efficientnet_b0"),
     ),
+    Entry(
+        "guided-grad-cam",
+        pellucid("guided-grad-cam", at_layer=True),
+        gradients=1,
+        goal="",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.GuidedGradCam(model, layer_of(s)).attribute(_leaf(s), target=s.targets)
+            )
+        },
+        fits=("vgg16", "resnet50"),
+    ),
 )
 
 PERTURBATION: tuple[Entry, ...] = (
@@ -296,6 +411,41 @@ PERTURBATION: tuple[Entry, ...] = (
         pellucid(_ours("LIME", samples=STEPS, features=f"patches:{WINDOW}")),
         forwards=STEPS + 1,
         goal="1.10",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.Lime(model).attribute(
+                    s.x, target=s.targets, feature_mask=_patches(s), n_samples=STEPS, perturbations_per_eval=4
+                )
+            )
+        },
+        fits=PICTURES,
+    ),
+    Entry(
+        "permutation-shapley",
+        pellucid(_ours("PermutationShapley", samples=ORDERS * PLACES, features=f"patches:{WINDOW}")),
+        forwards=ORDERS * PLACES,
+        goal="1.10",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.ShapleyValueSampling(model).attribute(
+                    s.x, target=s.targets, feature_mask=_patches(s), n_samples=ORDERS
+                )
+            )
+        },
+        fits=PICTURES,
+    ),
+    Entry(
+        "feature-permutation",
+        pellucid(_ours("FeaturePermutation", permutations=1, features=f"patches:{WINDOW}")),
+        forwards=PLACES + 1,
+        goal="1.10",
+        peers={
+            "captum": captum(
+                lambda attr, model, s: attr.FeaturePermutation(model).attribute(
+                    s.x, target=s.targets, feature_mask=_patches(s)
+                )
+            )
+        },
         fits=PICTURES,
     ),
     Entry(
@@ -315,11 +465,7 @@ PERTURBATION: tuple[Entry, ...] = (
 )
 
 
-def _leaf(subject: Subject) -> Tensor:
-    return subject.x.clone().requires_grad_()
-
-
-ENTRIES: tuple[Entry, ...] = (*GRADIENT, *ACTIVATION, *PERTURBATION)
+ENTRIES: tuple[Entry, ...] = (*GRADIENT, *RELEVANCE, *ACTIVATION, *PERTURBATION)
 """Every method that is measured."""
 
 
