@@ -123,7 +123,7 @@ def _one(name: str, method: str, library: str, batch: int) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["resnet50", "efficientnet_b0", "vit_b_16"])
+    parser.add_argument("--models", nargs="+", default=["efficientnet_b0", "vgg16", "resnet50", "vit_b_16"])
     parser.add_argument("--methods", nargs="+", default=["*"], help="names or patterns of methods")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=4)
