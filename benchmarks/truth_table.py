@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 FILE = Path(__file__).resolve().parent / "results" / "truth.csv"
@@ -40,6 +42,23 @@ def table(rows: list[dict[str, str]], columns: dict[str, Column], *, scalars: bo
             cells.append("fails" if failed else " / ".join(f"{float(value):.2f}" for value in found if value) or "-")
         texts.append(f"| {' | '.join(cells)} |")
     return "\n".join(texts)
+
+
+def beaten(rows: Sequence[dict[str, str]], name: str = "pellucid auto") -> str:
+    """One line for each score in which another method is better than `name`; each counts with its better scalar."""
+    lines = []
+    for column, (task, pooling, scores) in (IMAGES | WORDS).items():
+        for score in scores:
+            best: dict[str, float] = {}
+            for row in rows:
+                if (row["task"], row["pooling"], row["score"]) == (task, pooling, score) and row["value"]:
+                    best[row["method"]] = max(float(row["value"]), best.get(row["method"], -inf))
+            winner = max(best, key=best.__getitem__, default=name)
+            if name in best and best[winner] > best[name]:
+                place = f"{sum(value > best[name] for value in best.values()) + 1} of {len(best)}"
+                cells = (column, score, f"{best[name]:.2f}", place, winner, f"{best[winner]:.2f}")
+                lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([f"| task | score | {name} | place | best | its score |", f"|{'---|' * 6}", *lines])
 
 
 def main() -> None:
