@@ -49,6 +49,32 @@ def methods_summary(rows: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
+def beside_peers(rows: Sequence[Record], peers: Sequence[Record]) -> str:
+    """Markdown: conservation with additive parameters zeroed, ours and other tools', where all were tried."""
+    cells = [row for row in (*rows, *peers) if row["mode"] == "zeroed" and row["dtype"] == "float64"]
+    tools = list(dict.fromkeys(row["composite"] for row in cells))
+    given = {tool: {(row["set"], row["model"]) for row in cells if row["composite"] == tool} for tool in tools}
+    common = set.intersection(*given.values()) if peers else set()
+    if not common:
+        return ""
+    ours = {row["composite"] for row in rows}
+    lines = [
+        f"| additive zeroed, float64, {len(common)} models | ran | error < 1e-2 | error < {CLOSE:.0e} |",
+        "|---|---|---|---|",
+    ]
+    for tool in tools:
+        here = [row for row in cells if row["composite"] == tool and (row["set"], row["model"]) in common]
+        errors = [float(row["conservation_error"]) for row in here if row["conservation_error"]]
+        counts = (
+            sum(row["ran"] == "True" for row in here),
+            sum(e < 1e-2 for e in errors),
+            sum(e < CLOSE for e in errors),
+        )
+        name = f"pellucid {tool}" if tool in ours else tool
+        lines.append(f"| {name} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
 def _general(reason: str) -> str:
     """A reason without the names and shapes of one model, so that alike ones are counted together."""
     words = re.sub(r"'[^']*'|\([\d, ]+\)", "...", reason.split(". ")[0]).replace("|", "/")

@@ -56,10 +56,10 @@ def coverage() -> tuple[str, str]:
     if not records:
         return "", ""
     sys.path.insert(0, str(ROOT))
-    from benchmarks.coverage_summary import summary
+    from benchmarks.coverage_summary import beside_peers, summary
 
     whole = summary(records)
-    return whole.split("\n\n")[0], whole
+    return whole.split("\n\n")[0], "\n\n".join(filter(None, [whole, beside_peers(records, rows("coverage_peers"))]))
 
 
 def methods() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from benchmarks.coverage import read
-from benchmarks.coverage_summary import methods_summary, summary
+from benchmarks.coverage_summary import beside_peers, methods_summary, summary
 from benchmarks.zoo import SETS, all_rows, prepare
 from benchmarks.zoo.condition import condition
 from benchmarks.zoo.measure import TOLERANCE, Job, measure, misses
@@ -282,6 +282,21 @@ def test_summary_of_methods_counts_and_says_why() -> None:
     assert "| occlusion | 1 | 1 | 0 | 1 | 0 |  |" in text
     assert "- occlusion on `timm:a`: KeyError: 3" in text
     assert "empty" in methods_summary([])
+
+
+def test_summary_of_peers_counts_the_models_that_all_were_given() -> None:
+    base = {"set": "timm", "mode": "zeroed", "dtype": "float64", "ran": "True", "conservation_error": "1e-9"}
+    ours = [base | {"model": model, "composite": "epsilon"} for model in "abc"]
+    failed = {"ran": "False", "conservation_error": ""}
+    theirs = [
+        base | {"model": "a", "composite": "zennit"} | failed,
+        base | {"model": "b", "composite": "zennit", "conservation_error": "5e-3"},
+    ]
+    text = beside_peers(ours, theirs)
+    assert "float64, 2 models" in text
+    assert "| pellucid epsilon | 2 | 2 | 2 |" in text
+    assert "| zennit | 1 | 1 | 0 |" in text
+    assert beside_peers(ours, []) == ""
 
 
 @pytest.mark.slow
