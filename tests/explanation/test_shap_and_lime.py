@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.peers import shap_or_skip
 from tests.trace.models import numbers, seeded
 from torch import nn
 
@@ -18,7 +19,7 @@ def linear() -> nn.Module:
 
 
 def test_shapley_values_of_a_linear_model() -> None:
-    shap = pytest.importorskip("shap")
+    shap = shap_or_skip()
     model, background, x = linear(), numbers(20, 4), numbers(3, 4, seed=2)
     found = shap.explainers.Exact(pl.as_function(model), background.numpy())(x.numpy())
     taken = pl.Explanation.from_attribution(found, x, output=model(x)[:, 1], target=1)
@@ -31,7 +32,7 @@ def test_shapley_values_of_a_linear_model() -> None:
 
 
 def test_shap_of_a_picture() -> None:
-    shap = pytest.importorskip("shap")
+    shap = shap_or_skip()
     model = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2)))
     picture = np.random.default_rng(0).random((1, 8, 8, 3))
     explainer = shap.Explainer(pl.as_function(model, channels_last=True), shap.maskers.Image("blur(3,3)", (8, 8, 3)))

@@ -1,4 +1,4 @@
-"""Shapley and Owen values, DeepSHAP and expected gradients against the package shap, and where it is not to be trusted."""
+"""Shapley and Owen values, DeepSHAP and expected gradients against the package shap, and where that is wrong."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.peers import shap_or_skip
-from tests.trace.models import Made, numbers, seeded
 from torch import Tensor, nn
 
 import pellucid as pl
@@ -23,6 +21,8 @@ from pellucid.methods import (
     OwenValues,
     PermutationShapley,
 )
+from tests.peers import shap_or_skip
+from tests.trace.models import Made, numbers, seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # shap's own
 
@@ -77,9 +77,7 @@ def test_permutations_tend_to_the_same_and_only_our_errors_are_those_of_the_mean
     model, x, width, pairs = wavy(10), row(10), 10, 8
     truth = exact(model, x)
     explainer = shap.explainers.PermutationExplainer(pl.as_function(model, 1), np.zeros((1, width)), seed=0)
-    found = [
-        explainer(x.numpy(), max_evals=pairs * (2 * width + 1), error_bounds=True, silent=True) for _ in range(40)
-    ]
+    found = [explainer(x.numpy(), max_evals=pairs * (2 * width + 1), error_bounds=True, silent=True) for _ in range(40)]
     theirs = np.stack([one.values[0] for one in found])
     told = np.stack([one.error_std[0] for one in found]).mean(0)
     method = PermutationShapley(samples=pairs * 2 * (width - 1))
