@@ -6,6 +6,7 @@ check which sees nothing is seen. Methods that compare with a baseline use zero,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import hypothesis.strategies as st
@@ -151,15 +152,13 @@ def rewritten(case: Case) -> tuple[nn.Module, nn.Module]:
     return nn.Sequential(first, act, second).eval(), Made(written_out, act=act).eval()
 
 
-def sigmoid_for_tanh(case: Case) -> tuple[nn.Module, nn.Module]:
-    """``tanh z = 2 sigmoid(2 z) - 1``."""
-    first, second = case.linear(FEATURES, 6), case.linear(6, 3)
-
-    def written_out(_: nn.Module, x: Tensor) -> Tensor:
-        h: Tensor = second(2 * torch.sigmoid(2 * first(x)) - 1)
-        return h
-
-    return nn.Sequential(first, nn.Tanh(), second).eval(), Made(written_out).eval()
+def factorised(case: Case) -> tuple[nn.Module, nn.Module]:
+    """``exp(a + b) = exp(a) exp(b)``."""
+    one, two, second = case.linear(FEATURES, 6), case.linear(FEATURES, 6), case.linear(6, 3)
+    return (
+        Made(lambda _, x: second(torch.exp(one(x) + two(x)))).eval(),
+        Made(lambda _, x: second(torch.exp(one(x)) * torch.exp(two(x)))).eval(),
+    )
 
 
 def threshold_moved(_: Case) -> tuple[nn.Module, nn.Module]:
@@ -175,7 +174,7 @@ def implementation(method: Method, case: Case, tolerance: float) -> None:
     """Two nets that compute the same function get the same, in whatever way they are written."""
     for pair, x in (
         (rewritten, case.x),
-        (sigmoid_for_tanh, case.x),
+        (factorised, case.x),
         (threshold_moved, case.x[:, :2].abs() + torch.tensor([2.5, 0.1])),
     ):
         nets = pair(case)
@@ -408,6 +407,10 @@ def test_the_axiom_holds(axiom: str, method: Method, tolerance: float, seed: int
     AXIOMS[axiom](method, Case(seed, activation), tolerance)
 
 
+def test_every_axiom_is_broken_by_some_method() -> None:
+    assert set(BREAKS) == set(HOLDS) == set(AXIOMS)
+
+
 @pytest.mark.parametrize(
     ("axiom", "method"),
     [(axiom, method) for axiom, methods in BREAKS.items() for method in methods],
@@ -422,3 +425,59 @@ def test_a_method_that_breaks_the_axiom_is_found_out(axiom: str, method: Method)
         except AssertionError:
             failures += 1
     assert failures >= 3
+
+
+def of_two(model: nn.Module, x: Tensor, method: Method) -> list[float]:
+    found: list[float] = relevance(method, model, x)[0].tolist()
+    return found
+
+
+def test_deeplift_tells_two_writings_of_one_function_apart_as_its_critics_print() -> None:
+    """Sundararajan 2017, figure 7: (1.5, -0.5) and (2, -1); a path or all orders see the function."""
+    first, second = threshold_moved(Case(0, nn.Tanh))
+    x = torch.tensor([[3.0, 1.0]]).double()
+    assert of_two(first, x, DeepLIFT()) == pytest.approx([1.5, -0.5], abs=1e-12)
+    assert of_two(second, x, DeepLIFT()) == pytest.approx([2.0, -1.0], abs=1e-12)
+    for net in (first, second):
+        assert of_two(net, x, IntegratedGradients(steps=3000, quadrature="midpoint")) == pytest.approx(
+            [1.5, -0.5], abs=1e-3
+        )
+        assert of_two(net, x, ExactShapley()) == pytest.approx([1.5, -0.5], abs=1e-12)
+
+
+def test_lrp_tells_two_writings_of_one_function_apart() -> None:
+    """``exp(a + b)``: shares ``a`` and ``b`` of ``(e^s - 1) / s`` with s = a + b; as a product, half and half."""
+    sum_of, product_of = (
+        Made(lambda _, x: torch.exp(x[:, :1] + x[:, 1:])).eval(),
+        Made(lambda _, x: torch.exp(x[:, :1]) * torch.exp(x[:, 1:])).eval(),
+    )
+    x, (a, b) = torch.tensor([[1.0, 2.0]]).double(), (1.0, 2.0)
+    slope = (math.exp(a + b) - 1) / (a + b)
+    assert of_two(sum_of, x, LRP("attn-lrp")) == pytest.approx([a * slope, b * slope])
+    half = math.exp(a + b) / 2
+    shares = [half * (math.exp(a) - 1) / math.exp(a), half * (math.exp(b) - 1) / math.exp(b)]
+    assert of_two(product_of, x, LRP("attn-lrp")) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize("method", [Occlusion(), FeatureAblation()])
+def test_taking_away_one_at_a_time_counts_what_two_do_together_twice_or_never(method: Method) -> None:
+    """Of a product both get all of it; of a maximum of equals neither gets any. Shapley values split both evenly."""
+    product = Made(lambda _, x: x[:, :1] * x[:, 1:]).eval()
+    x = torch.tensor([[2.0, 3.0]]).double()
+    assert of_two(product, x, method) == [6.0, 6.0]
+    assert of_two(product, x, ExactShapley()) == [3.0, 3.0]
+    maximum = Made(lambda _, x: x.amax(1, keepdim=True)).eval()
+    x = torch.tensor([[3.0, 3.0]]).double()
+    assert of_two(maximum, x, method) == [0.0, 0.0]
+    assert of_two(maximum, x, ExactShapley()) == [1.5, 1.5]
+
+
+def test_lrp_gives_nothing_to_what_only_a_constant_carries() -> None:
+    """``1 - relu(1 - x)`` at x = 2 (Sundararajan 2017, section 2.1): no signal arrives through the ReLU that is off."""
+    net = Made(lambda _, x: 1 - torch.relu(1 - x)).eval()
+    x = torch.full((1, 1), 2.0, dtype=torch.float64)
+    found = pl.explain(net, x, target=0, method="lrp")
+    assert found.relevance.tolist() == [[0.0]]
+    assert found.ledger is not None
+    assert found.ledger.amounts["constant"] == 1.0
+    assert relevance(DeepLIFT(), net, x).tolist() == [[1.0]]
