@@ -79,6 +79,8 @@ def test_import_brings_in_no_optional_library(statement: str) -> None:
         "pyarrow",
         "sklearn",
         "skimage",
+        "shap",
+        "lime",
         "IPython",
     ]
     program = f"{statement}\nimport sys\nprint(*[name for name in {optional!r} if name in sys.modules])"
