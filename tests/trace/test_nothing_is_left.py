@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 import pellucid as pl
 from pellucid.composites import COMPOSITES
-from pellucid.engine.walk import Walk
 from pellucid.errors import InputError, TargetError
 from pellucid.testing import check_restores
-from tests.trace.models import MODELS, Made, convolutional, dense, numbers, recurrent, transformer
+from tests.trace.models import MODELS, Made, convolutional, dense, numbers
 
 pytestmark = pytest.mark.core
 
@@ -71,60 +70,6 @@ def test_a_model_that_raises(composite: str) -> None:
     model.register_buffer("count", torch.zeros(()))
     with pytest.raises(InputError, match=r"The model Made raised ValueError on this input: boom"):
         check_restores(model, x, lambda: pl.explain(model, x, target=0, composite=composite))
-
-
-def visits(model: nn.Module, x: Tensor, composite: str) -> int:
-    """How many nodes a walk visits."""
-    counted = []
-    original = Walk._visit
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Walk, "_visit", lambda *args: (counted.append(1), original(*args)))
-        pl.explain(model, x, target=0, composite=composite)
-    return len(counted)
-
-
-@pytest.mark.parametrize(("name", "composite"), CASES)
-def test_interrupted_at_a_node(name: str, composite: str) -> None:
-    build, shape = MODELS[name]
-    model, x = build(), numbers(*shape)
-    total = visits(model, x, composite)
-    original = Walk._visit
-    for stop in sorted({0, 1, total // 2, total - 1}):
-        seen = []
-
-        def visit(*args: Any, stop: int = stop, seen: list[int] = seen) -> None:
-            if len(seen) == stop:
-                raise KeyboardInterrupt
-            seen.append(1)
-            original(*args)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Walk, "_visit", visit)
-            with pytest.raises(KeyboardInterrupt):
-                check_restores(model, x, lambda: pl.explain(model, x, target=0, composite=composite))
-    pl.explain(model, x, target=0, composite=composite)
-
-
-@pytest.mark.parametrize("build", [convolutional, transformer, recurrent])
-def test_interrupted_in_any_module(build: Any) -> None:
-    model = build()
-    x = numbers(*MODELS[build.__name__][1])
-    before = pl.explain(model, x, target=0)
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for part in model.modules():
-        if isinstance(part, nn.modules.linear.NonDynamicallyQuantizableLinear):
-            continue  # attention reads its weights and never calls it
-        for register in (part.register_forward_hook, part.register_forward_pre_hook):
-            handle = register(interrupt)
-            try:
-                with pytest.raises(KeyboardInterrupt):
-                    check_restores(model, x, lambda: pl.explain(model, x, target=0))
-            finally:
-                handle.remove()
-    assert torch.equal(pl.explain(model, x, target=0).relevance, before.relevance)
 
 
 def test_check_leaves_no_trace() -> None:
