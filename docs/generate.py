@@ -71,12 +71,18 @@ def _anchor(name: str) -> str:
 
 def rules() -> str:
     """Every rule with its parameters."""
-    rows = [(f"`{name}`", f"`{given}`" if given else "", text) for name, given, text in catalogue.rule_rows()]
+    rows = [
+        (f"`{row.name}`", row.where, f"`{row.parameters}`" if row.parameters else "", row.summary)
+        for row in catalogue.rule_rows()
+    ]
     intro = (
-        "What `pellucid rules` prints. A rule says how relevance crosses one operation; the classes are in\n"
-        "`pellucid.rules`.\n\n"
+        "What `pellucid rules` prints. A rule says how relevance crosses one operation. Those in capitals are in\n"
+        "`pellucid.rules`, to be put into [composites](../how-to/composites.md); the others are what an operation has\n"
+        "unless a composite says otherwise, and at the end what the composites that are gradients put in their place.\n"
+        "Written with relevance R, density G (R = value times G), signal a or x, weight w, output z.\n"
+        "DeepLIFT has rules of its own, for multipliers over two runs: `pellucid.rules.difference`.\n\n"
     )
-    return NOTE + "# Rules\n\n" + intro + _table(("rule", "parameters", "what it does"), rows)
+    return NOTE + "# Rules\n\n" + intro + _table(("rule", "for", "parameters", "what it does"), rows)
 
 
 def composites() -> str:

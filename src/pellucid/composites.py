@@ -113,6 +113,11 @@ def rule_name(rule: object) -> str:
     return str(getattr(rule, "__name__", None) or rule)
 
 
+def operations_of(rule: object) -> list[str]:
+    """The operations that a composite may give ``rule`` to, as selections call them."""
+    return [op.label for op in Op if _fits(rule, op)]
+
+
 def _fits(rule: object, op: Op) -> bool:
     """A rule for linear maps says nothing about other operations, one for softmax nothing about layers."""
     if isinstance(rule, LinearRule):
@@ -125,7 +130,7 @@ def _fits(rule: object, op: Op) -> bool:
 
 
 def native_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
-    """The derivative itself."""
+    """The derivative itself, ``G_x = sum_j G_j dy_j/dx``."""
     if step.op in (Op.LINEAR, Op.CONVOLUTION):
         from pellucid.rules.maps import linear_map
 
@@ -137,14 +142,14 @@ def native_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tens
 
 
 def guided_relu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Only positive gradients, only through active units (Springenberg 2015)."""
+    """ReLU of guided backprop: ``G_x = max(G, 0) [x > 0]`` (Springenberg 2015)."""
     density = densities[0]
     assert density is not None
     return list(step.keep_live(step.native([density.clamp(min=0)])))
 
 
 def deconvolution_relu(_: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Only positive gradients, whatever the unit did (Zeiler 2014)."""
+    """ReLU of deconvnet: ``G_x = max(G, 0)``, whatever the unit did (Zeiler 2014)."""
     density = densities[0]
     assert density is not None
     return [torch.clamp(density, min=0)]

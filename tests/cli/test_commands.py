@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import pellucid as pl
 from pellucid import __version__
 from pellucid.cli import app, catalogue
 from pellucid.cli.options import parse_keep
+from pellucid.composites import COMPOSITES
 from pellucid.errors import InputError
 from tests.cli.conftest import MODEL, Ran
 
@@ -61,10 +66,43 @@ def test_rules_lists_every_rule(pellucid: Run) -> None:
     rules = {rule["name"]: rule for rule in json.loads(ran.out)["rules"]}
     assert "LinearRule" not in rules  # what the others are made from, no rule by itself
     assert {"Epsilon", "Gamma", "AlphaBeta", "ZPlus", "Box", "Flat", "Pass", "Half", "Gate"} <= set(rules)
+    assert {"SignalTakesAll", "Taylor", "layer_norm", "batch_norm", "rms_norm", "winner", "region"} <= set(rules)
+    assert {"divide", "fused_attention", "guided_relu", "native_gradient"} <= set(rules)
+    assert rules["winner"]["where"] == "max_pool, max"
+    assert rules["Gate"]["where"] == "softmax"
     assert "epsilon=1e-06" in rules["Epsilon"]["parameters"]
     assert all(rule["summary"] for rule in rules.values())
     table = pellucid("rules").out
     assert all(name in table for name in rules)
+
+
+def _is_linear_rule(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, pl.rules.LinearRule)
+
+
+def test_no_rule_is_left_out() -> None:
+    """Every class and function that is a rule of a walk, found in the source, is in the list with where and what."""
+    rows = {row.name: row for row in catalogue.rule_rows()}
+    found = set()
+    for info in pkgutil.iter_modules(pl.rules.__path__, "pellucid.rules."):
+        if info.ispkg:
+            continue  # DeepLIFT's rules, over two runs
+        module = importlib.import_module(info.name)
+        own = {name: thing for name, thing in vars(module).items() if getattr(thing, "__module__", "") == info.name}
+        for name, thing in own.items():
+            call = thing.__dict__.get("__call__") if isinstance(thing, type) else thing
+            parameters = [p for p in inspect.signature(call).parameters if p != "self"] if call is not None else []
+            is_rule = parameters[1:] == ["densities"] or parameters == ["step", "_"]
+            if name[0] != "_" and name != "LinearRule" and (is_rule or _is_linear_rule(thing)):
+                found.add(name)
+    assert len(found) > 25
+    assert found <= set(rows)
+    for make in COMPOSITES.values():
+        for _, rule in make().rows:
+            assert {getattr(rule, "__name__", ""), type(rule).__name__} & set(rows), rule
+    for row in rows.values():
+        assert row.where, row
+        assert len(row.summary) > 20, row
 
 
 def test_composites_lists_every_composite(pellucid: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 
@@ -15,14 +15,49 @@ def summary(thing: object) -> str:
     return " ".join(paragraph.split()).replace("``", "")
 
 
-def rule_rows() -> list[tuple[str, str, str]]:
-    """(name, parameters with defaults, what it does) of every public rule."""
-    from pellucid import rules
+@dataclass(frozen=True)
+class RuleRow:
+    """What there is to say of a rule.
 
-    found = ((name, getattr(rules, name)) for name in sorted(rules.__all__))
-    return [
-        (name, _parameters(rule), summary(rule)) for name, rule in found if name[0].isupper() and name != "LinearRule"
-    ]
+    Args:
+        name: of its class or function.
+        where: the operations that may have it, or have it by default.
+        parameters: with their defaults.
+        summary: its formula and paper.
+    """
+
+    name: str
+    where: str
+    parameters: str
+    summary: str
+
+
+def rule_rows() -> list[RuleRow]:
+    """Every rule: those to put into composites, then those that operations have by default, then what is left.
+
+    The last are the rules of composites that are gradients.
+    """
+    from pellucid import composites, rules
+
+    rows: dict[str, RuleRow] = {}
+
+    def add(rule: object, where: Iterable[str], name: str = "", parameters: str = "") -> None:
+        name = name or str(getattr(rule, "__name__", None) or type(rule).__name__)
+        if name not in rows:
+            rows[name] = RuleRow(name, ", ".join(where), parameters, summary(rule))
+
+    for name in sorted(name for name in rules.__all__ if name[0].isupper() and name != "LinearRule"):
+        rule = getattr(rules, name)
+        add(rule, composites.operations_of(rule()), name, _parameters(rule))
+    for default, where in rules.default_rules().items():
+        add(default, where)
+    for make in composites.COMPOSITES.values():
+        composite = make()
+        for selection, rule in composite.rows:
+            add(rule, [str(selection)])
+        if composite.gradient:
+            add(composites.native_gradient, ["any operation"])
+    return list(rows.values())
 
 
 def composite_tables() -> list[tuple[str, str, list[tuple[str, str]]]]:

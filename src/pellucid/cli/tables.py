@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,14 +79,16 @@ def _print_facts(out: Console, facts: Sequence[tuple[str, str]]) -> None:
 
 
 def rules(as_json: options.AsJson = False) -> None:
-    """List the rules, their parameters with defaults, and what each does."""
+    """List the rules: for which operations, their parameters with defaults, their formulas and papers."""
     from pellucid.cli.catalogue import rule_rows
 
     rows = rule_rows()
     if as_json:
-        print_json({"rules": [{"name": name, "parameters": given, "summary": text} for name, given, text in rows]})
+        print_json({"rules": [asdict(row) for row in rows]})
         return
-    console().print(table("Rules", ("rule", "parameters", "what it does"), rows))
+    columns = ("rule", "for", "parameters", "what it does")
+    cells = [(row.name, row.where, row.parameters, row.summary) for row in rows]
+    console().print(table("Rules", columns, cells, whole=("rule",), shares={"what it does": 3, "for": 2}))
 
 
 def composites(as_json: options.AsJson = False) -> None:

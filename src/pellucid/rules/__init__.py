@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pellucid.engine.ops import Kind, Op
-from pellucid.engine.registry import register, registered
+from pellucid.engine.registry import RuleFunction, register, registered
 from pellucid.rules.attention import Gate, Taylor, fused_attention
 from pellucid.rules.elementwise import ELEMENTWISE_DEFAULTS, region
 from pellucid.rules.foreign import FOREIGN
@@ -12,7 +12,7 @@ from pellucid.rules.norm import batch_norm, group_norm, layer_norm, rms_norm
 from pellucid.rules.product import Half, SignalTakesAll, divide
 from pellucid.rules.recurrent import refuse_opaque
 from pellucid.rules.signed import AlphaBeta, AlphaBetaByDepth, Gamma, ZPlus
-from pellucid.rules.structural import affine, native, write
+from pellucid.rules.structural import affine, native, winner, write
 
 __all__ = [
     "AlphaBeta",
@@ -30,6 +30,7 @@ __all__ = [
     "WSquare",
     "ZPlus",
     "Zero",
+    "default_rules",
     "register_defaults",
 ]
 
@@ -39,8 +40,10 @@ def register_defaults() -> None:
     if Op.RESHAPE in registered():
         return
     for op in Op:
-        if op.kind in (Kind.MOVE, Kind.MIX, Kind.WINNER):
+        if op.kind in (Kind.MOVE, Kind.MIX):
             register(op, native)
+        elif op.kind is Kind.WINNER:
+            register(op, winner)
         elif op.kind is Kind.AFFINE:
             register(op, write if op is Op.WRITE else affine)
         elif op in ELEMENTWISE_DEFAULTS:
@@ -60,6 +63,16 @@ def register_defaults() -> None:
     register(Op.SOFTMAX, Taylor())
     register(Op.ATTENTION, fused_attention)
     register(Op.RECURRENT, refuse_opaque)
+
+
+def default_rules() -> dict[RuleFunction, list[str]]:
+    """Every rule of the library that some operation has unless a composite says otherwise, and for which operations."""
+    found: dict[RuleFunction, list[str]] = {}
+    for key, rule in registered().items():
+        if rule.__module__.partition(".")[0] != __name__.partition(".")[0]:
+            continue  # a user's own
+        found.setdefault(rule, []).append(key.label if isinstance(key, Op) else key)
+    return found
 
 
 register_defaults()

@@ -23,7 +23,7 @@ __all__ = ["Gate", "Taylor", "fused_attention"]
 
 @dataclass(frozen=True)
 class Taylor:
-    """Softmax and its kin by their first-order Taylor expansion at the input (Achtibat 2024, eq. 13).
+    """Softmax and its kin by their first-order Taylor expansion: ``G_x = sum_j G_j ds_j/dx`` (Achtibat 2024, eq. 13).
 
     What the expansion leaves over, ``sum f(x) G - sum x dx``, is booked as "softmax" over the finite inputs.
     """
@@ -70,7 +70,11 @@ def _input_up_to_shift(step: Step, result: Tensor) -> Tensor:
 
 
 def fused_attention(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Attention in one node, without its L x L matrix."""
+    """Attention in one node: the kernel's own backward with ``dV / 2``, ``dQ / 4``, ``dK / 4`` (Achtibat 2024).
+
+    No L x L matrix is made. What softmax and mask keep is booked. Where attention is a coefficient (Ali 2022), the
+    values take all.
+    """
     density = densities[0]
     record = step.record
     assert density is not None

@@ -23,7 +23,7 @@ __all__ = ["closed_form", "gelu", "power", "region", "relu", "relu_gradient", "s
 
 
 def slope(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """The quotient rule for any elementwise function, from the function itself."""
+    """Elementwise functions: ``G_x = G (f(x) - f(0)) / x``, and ``f(0)`` is booked (LRP-0 of f - f(0), Bach 2015)."""
     density = densities[0]
     record = step.record
     if density is None:
@@ -35,7 +35,10 @@ def slope(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relev
 
 
 def region(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """The quotient rule for a whole elementwise region."""
+    """Several nodes that are one elementwise function f: ``G_x = G (f(x) - f(0)) / x`` for all of them at once.
+
+    ``0.5 x (1 + tanh(...))`` is a GELU however it is written; ``f(0)`` is booked.
+    """
     density = densities[0]
     found = step.walk.plan.regions[step.index]
     graph, observer = step.walk.graph, step.walk.observer
@@ -67,7 +70,7 @@ def _by_quotient(
 
 
 def silu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
-    """SiLU's quotient is the sigmoid of its input."""
+    """SiLU: ``G_x = G sigmoid(x)``, which is ``f(x) / x``."""
     return closed_form(step, densities, _sigmoid)
 
 
@@ -76,7 +79,7 @@ def _sigmoid(x: Tensor, out: Tensor) -> Tensor:
 
 
 def gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
-    """GELU's quotient is the normal distribution function; the tanh form goes the general way."""
+    """GELU: ``G_x = G Phi(x)``, which is ``f(x) / x``; the tanh form goes the general way."""
     record = step.record
     if record is not None and record.kwargs.get("approximate", "none") != "none":
         return list(slope(step, densities))
@@ -103,7 +106,7 @@ def closed_form(
 
 
 def relu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
-    """The native backward, which for ReLU is the quotient itself, in place where that may be."""
+    """ReLU: ``G_x = G [x > 0]``, which is ``f(x) / x`` and its own backward (Bach 2015)."""
     density, result = densities[0], saved(step.node, "result")
     if density is None or result is None or not step.owned or density.dtype != result.dtype:
         return list(relu_gradient(step, densities))
@@ -112,7 +115,7 @@ def relu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh 
 
 
 def power(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Square roots on a path of their own: f(x) / x, which is finite for every x > 0."""
+    """Powers and roots on a path of their own, by the quotient; of a root ``G_x = G / sqrt(x)`` for x > 0."""
     record = step.record
     density = densities[0]
     name = record.func._overloadpacket.__name__ if record is not None else ""
@@ -123,9 +126,10 @@ def power(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relev
 
 
 def statistic(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Norms, deviations and variances on a path of their own, by Euler's theorem on homogeneous functions.
+    """Norms, deviations and variances on a path of their own: ``G_x = G (df/dx) / d`` for a function of degree d.
 
-    A function of degree d satisfies ``sum x df/dx = d f``: native for norm and std (d = 1), half of it for var (d = 2).
+    By Euler's theorem on homogeneous functions, ``sum x df/dx = d f``: the native backward for norm and std (d = 1),
+    half of it for var (d = 2).
     """
     name = step.walk.graph.names[step.index]
     incoming = list(densities)
@@ -140,7 +144,7 @@ def statistic(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | R
 
 
 def relu_gradient(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """The native backward, which for ReLU and leaky ReLU is the quotient itself."""
+    """Functions that are linear on each side of zero: ``G_x = G f(x) / x``, which is their own backward."""
     return list(step.keep_live(step.native(densities)))
 
 

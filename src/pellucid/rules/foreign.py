@@ -15,7 +15,7 @@ __all__ = ["FOREIGN"]
 
 
 def bloom_gelu(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """BLOOM's own GELU, in the tanh form; it saves its input."""
+    """GELU of transformers' BLOOM, in the tanh form: ``G_x = G f(x) / x``."""
     node: Any = step.node
     (x,) = node.saved_tensors
     factor, _ = quotient(lambda value: torch.nn.functional.gelu(value, approximate="tanh"), x)

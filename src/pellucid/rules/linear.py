@@ -125,7 +125,7 @@ def _stabilise_into(
 
 @dataclass(frozen=True)
 class Box(LinearRule):
-    """zB for inputs between ``low`` and ``high``, as pixels are (Montavon 2017): ``a w - low w+ - high w-``.
+    """zB for inputs between ``low`` and ``high``, as pixels are: shares ``a w - low w+ - high w-`` (Montavon 2017).
 
     The bias is left out, as in the source.
 
@@ -198,7 +198,7 @@ class _ByWeight(LinearRule):
 
 @dataclass(frozen=True)
 class WSquare(_ByWeight):
-    """w2: shares by squared weights, for unbounded inputs (Montavon 2017)."""
+    """w2: shares ``w_ij^2 / sum_i w_ij^2`` by squared weights, for unbounded inputs (Montavon 2017)."""
 
     def share(self, weight: Tensor) -> Tensor:
         """See the class."""
@@ -207,7 +207,7 @@ class WSquare(_ByWeight):
 
 @dataclass(frozen=True)
 class Flat(_ByWeight):
-    """Flat: equal shares over the receptive field (Lapuschkin 2019)."""
+    """Flat: equal shares ``1 / sum_i 1`` over the receptive field (Lapuschkin 2019)."""
 
     def share(self, weight: Tensor) -> Tensor:
         """See the class."""
@@ -216,7 +216,7 @@ class Flat(_ByWeight):
 
 @dataclass(frozen=True)
 class Pass(LinearRule):
-    """Relevance goes through unchanged, where the signal has the shape of the output."""
+    """Relevance goes through unchanged, ``R_i = R_j``, where the signal has the shape of the output."""
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""

@@ -35,7 +35,10 @@ def batch_norm_affine(step: Step) -> tuple[Tensor, Tensor]:
 
 
 def batch_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Batch-norm, also on statistics of the batch (instance norm), which are then frozen as in layer norm."""
+    """Batch norm: ``G_x = G w / sigma`` with fixed statistics, and the shift is booked.
+
+    On statistics of the batch (instance norm) these are frozen, as in layer norm.
+    """
     density = densities[0]
     assert density is not None
     record = step.record
@@ -57,7 +60,7 @@ def batch_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
 
 
 def layer_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Layer norm over the last dimensions."""
+    """Layer norm with frozen statistics: ``G_x = g - mean(g)``, ``g = G w / sigma``; the bias is booked (Ali 2022)."""
     density, record = densities[0], step.record
     assert density is not None
     assert record is not None
@@ -78,7 +81,7 @@ def layer_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
 
 
 def group_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """Group norm over the channels of a group and all positions."""
+    """Group norm with frozen statistics, as layer norm, over the channels of a group and all positions (Ali 2022)."""
     density, record = densities[0], step.record
     assert density is not None
     assert record is not None
@@ -94,7 +97,7 @@ def group_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | 
 
 
 def rms_norm(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """RMS norm: nothing is centred and nothing is added."""
+    """RMS norm with a frozen root mean square: ``G_x = G w / rms(x)``; nothing is centred (Ali 2022)."""
     density, record = densities[0], step.record
     assert density is not None
     assert record is not None

@@ -25,7 +25,7 @@ _ADDING = frozenset(f"{name}Backward0" for name in "Addcmul Addcdiv Addmm Baddbm
 
 @dataclass(frozen=True)
 class Half:
-    """Relevance of a product: half to each live factor, all to one that is alone."""
+    """Relevance of a product: ``R_a = R_b = R / 2`` (Achtibat 2024, eq. 14); all to a factor that is alone."""
 
     def __call__(self, step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
         """See the class."""
@@ -61,7 +61,7 @@ class SignalTakesAll:
 
 
 def divide(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Fresh | Relevance | None]:
-    """The numerator takes all."""
+    """Quotients: the numerator takes all, ``G_a = G / b`` (signal takes all, Arras 2017)."""
     density = densities[0]
     other = saved(step.node, "other")
     if density is not None and other is not None and step.live[0] and not density.is_complex():

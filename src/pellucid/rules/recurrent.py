@@ -13,7 +13,7 @@ __all__ = ["refuse_opaque"]
 
 
 def refuse_opaque(step: Step, _: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """A fused recurrent layer shows none of its gates.
+    """Fused recurrent layers show none of their gates and are refused; with the kernel off they need no rule.
 
     Raises:
         UnknownOpError: always; with the backend off, the same layer is ordinary operations.

@@ -67,9 +67,8 @@ def _number(value: float, like: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class AlphaBeta(LinearRule):
-    """LRP-alpha-beta: positive and negative contributions apart (Bach 2015, eq. 60), with beta = alpha - 1.
-
-    ``R_i = alpha z+_ij / z+_j R_j - beta z-_ij / z-_j R_j``.
+    """LRP-alpha-beta: positive and negative contributions apart, with beta = alpha - 1 (Bach 2015, eq. 60):
+    ``R_i = sum_j (alpha z+_ij / z+_j - beta z-_ij / z-_j) R_j``.
     """
 
     alpha: float = 2.0
@@ -176,7 +175,7 @@ class AlphaBeta(LinearRule):
 
 @dataclass(frozen=True)
 class AlphaBetaByDepth(LinearRule):
-    """Alpha-beta whose beta shrinks with the number of convolutions walked, so that depth does not blow it up.
+    """Alpha-beta with ``beta = (growth^(1/L) - 1) / 2`` for L convolutions, so that depth does not blow it up.
 
     A layer can multiply the sum of |relevance| by alpha + beta = 1 + 2 beta; with
     ``beta = (growth ** (1 / L) - 1) / 2`` for L convolutions the whole net stays below ``growth``. Found on tasks with
@@ -200,7 +199,8 @@ def ZPlus(epsilon: float = 1e-6) -> AlphaBeta:  # noqa: N802  (a rule's name, us
 
 @dataclass(frozen=True)
 class Gamma(LinearRule):
-    """LRP-gamma in its signed form: contributions of the output's own sign count (1 + gamma) times.
+    """LRP-gamma in its signed form: contributions of the output's own sign count (1 + gamma) times,
+    ``R_i = sum_j (z_ij + gamma z'_ij) / (z_j + gamma z'_j) R_j`` with z' those of z_j's sign (Montavon 2019).
 
     Montavon 2019 (eq. 13) for positive signals and outputs; Andeol 2021 for any sign: ``z + gamma z+`` below where
     z >= 0, ``z + gamma z-`` where z < 0.

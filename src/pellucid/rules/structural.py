@@ -14,7 +14,7 @@ from pellucid.engine.ops import Op
 from pellucid.engine.step import Relevance, Step
 from pellucid.errors import UnknownOpError
 
-__all__ = ["LINEAR_WRITES", "affine", "native", "write"]
+__all__ = ["LINEAR_WRITES", "affine", "native", "winner", "write"]
 
 LINEAR_WRITES = frozenset(
     "copy_ fill_ zero_ mul_ div_ add_ sub_ neg_ masked_fill_ index_put_ index_copy_ index_fill_ masked_scatter_".split()
@@ -22,19 +22,27 @@ LINEAR_WRITES = frozenset(
 
 
 def native(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """The node's own backward, for the live operands only."""
+    """Linear, so the node's own backward is LRP-0: ``z_ij = x_i dy_j/dx_i`` (Bach 2015, eq. 54)."""
     return list(step.keep_live(step.native(densities)))
 
 
+def winner(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
+    """Winner takes all: the input that was chosen gets what arrives, which is the node's own backward (Bach 2015)."""
+    return native(step, densities)
+
+
 def affine(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """The node's own backward; what the dead operands brought (a constant, a position embedding) is booked."""
+    """A sum passes on what arrives, ``G_a = G_b = G`` (Bach 2015, eq. 54).
+
+    What the dead operands brought (a constant, a position embedding) is booked.
+    """
     if not (all(step.live) and step.op in (Op.ADD, Op.JOIN) and not _has_scalar(step)):
         step.book_dead(densities)
     return native(step, densities)
 
 
 def write(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | Relevance | None]:
-    """A write through a view (``CopySlices``): accepted where what it hides was seen and is linear.
+    """A write through a view: as a sum of what is kept and what is written, where what it hides is linear.
 
     Raises:
         UnknownOpError: the hidden operation is another one, or was not seen.
