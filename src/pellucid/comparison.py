@@ -186,6 +186,8 @@ class Comparison:
             ).rstrip()
             for line in (head, *rows)
         ]
+        first = next(iter(self.explanations.values()))
+        lines.append(f"explained scalar: {first.scalar}")
         lines.append("numbers: Spearman's rank correlation of the pooled maps")
         lines += [f"left out: {name}: {reason}" for name, reason in self.left_out.items()]
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])

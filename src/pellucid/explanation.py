@@ -21,6 +21,8 @@ from pellucid.structures import as_float, map_tensors, named_tensors, pack
 
 Structure = Tensor | tuple[Tensor | None, ...] | dict[str, Tensor]
 Pooling = Literal["sum", "abs", "positive"]
+MOST_LABELS = 3
+"""Different targets of a batch that a text names."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -76,6 +78,9 @@ class Explanation:
             "layers": MappingProxyType({name: tensor.detach() for name, tensor in self.layers.items()}),
             "details": MappingProxyType({name: tensor.detach() for name, tensor in self.details.items()}),
         }
+        named = self.scalar + (f", summed over {len(self)} samples" if len(self) > 1 else "")
+        if self.ledger is not None and self.ledger.scalar != named:
+            keep["ledger"] = replace(self.ledger, scalar=named)
         for name, value in keep.items():
             object.__setattr__(self, name, value)
 
@@ -186,6 +191,12 @@ class Explanation:
             low, high = (f"{100 * value:.3g} %" for value in (min(shares), max(shares)))
             parts.append(f"{low if low == high else f'{low} to {high}'} of it arrived")
         return f"Explanation({'; '.join(parts)})"
+
+    @property
+    def scalar(self) -> str:
+        """The explained scalar in words, of a batch the different ones: "tabby~rest", "tabby, tiger cat"."""
+        labels = list(dict.fromkeys(self.target))
+        return ", ".join(labels[:MOST_LABELS]) + (", ..." if len(labels) > MOST_LABELS else "")
 
     def named(self) -> dict[str, Tensor]:
         """The relevance tensors by input name: "x" for a lone tensor, else the dict's key or the tuple's index."""

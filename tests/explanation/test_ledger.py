@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from pellucid.engine.ledger import SOURCES, Entry, Ledger
 from pellucid.errors import InputError
+from pellucid.explanation import Explanation
 
 LEDGER = Ledger(
     10.0,
@@ -79,6 +82,34 @@ def test_the_table_is_aligned_and_always_shows_what_is_unaccounted():
     closed = str(Ledger(2.0, (Entry("input", "x", 2.0),)))
     assert "unaccounted" in closed
     assert "0.00 %" in closed
+
+
+def test_the_table_names_the_scalar():
+    named = replace(LEDGER, scalar="tabby~rest")
+    assert str(named).splitlines()[-1].split() == ["output", "tabby~rest", "10.0000", "100.00", "%"]
+    assert Ledger.from_dict(json.loads(json.dumps(named.to_dict()))).scalar == "tabby~rest"
+    long = str(replace(LEDGER, scalar="a class of\nmany words " * 20)).splitlines()
+    assert "..." in long[-1]
+    assert max(map(len, long)) < 120
+    with pytest.raises(InputError, match="must name its scalar in text; got 3"):
+        Ledger.from_dict({"total": 1.0, "entries": [], "scalar": 3})
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (["cat"], "cat"),
+        (["cat", "cat"], "cat, summed over 2 samples"),
+        (["cat", "dog"], "cat, dog, summed over 2 samples"),
+        (list("abcd"), "a, b, c, ..., summed over 4 samples"),
+    ],
+)
+def test_an_explanation_names_the_scalar_of_its_ledger(target, name):
+    size = len(target)
+    made = Explanation(torch.ones(size, 1), torch.ones(size), tuple(target), "lrp", ledger=LEDGER)
+    assert made.ledger.scalar == name
+    assert name in str(made.ledger)
+    assert made.ledger == LEDGER
 
 
 def test_many_modules_are_counted_and_the_biggest_named():

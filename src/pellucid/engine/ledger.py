@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pellucid.errors import InputError
 
@@ -77,12 +77,15 @@ class Ledger:
     Args:
         total: the explained output, summed over the batch.
         entries: where it went; several entries may share source and module.
+        scalar: what the output is called ("tabby~rest"); the explanation that holds the ledger sees to it.
 
-    Prints as a table: source, modules, amount, share of the output. The line ``unaccounted`` is always there.
+    Prints as a table: source, modules, amount, share of the output. The line ``unaccounted`` is always there; the last
+    one names the explained scalar.
     """
 
     total: float
     entries: tuple[Entry, ...]
+    scalar: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "total", float(self.total))
@@ -149,7 +152,7 @@ class Ledger:
         cells += [
             (source, words, number_text(amount), share_text(share)) for source, words, amount, share in self.rows()
         ]
-        cells.append(("output", "", number_text(self.total), share_text(self.share(self.total))))
+        cells.append(("output", _cut(self.scalar), number_text(self.total), share_text(self.share(self.total))))
         widths = [max(len(row[column]) for row in cells) for column in range(4)]
         lines = [
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}".rstrip() for a, b, c, d in cells
@@ -162,7 +165,8 @@ class Ledger:
         entries = [
             {"source": entry.source, "module": entry.module, "amount": _plain(entry.amount)} for entry in self.entries
         ]
-        return {"total": _plain(self.total), "entries": entries, "unaccounted": _plain(self.unaccounted)}
+        sums = {"total": _plain(self.total), "entries": entries, "unaccounted": _plain(self.unaccounted)}
+        return {"scalar": self.scalar, **sums}
 
     @classmethod
     def from_dict(cls, data: object) -> Ledger:
@@ -180,7 +184,10 @@ class Ledger:
             if not isinstance(item.get("module"), str):
                 raise InputError(f"ledger entry {number} must name its module in text; got {item.get('module')!r}.")
             entries.append(Entry(item["source"], item["module"], _read(item["amount"], f"ledger entry {number}")))
-        return cls(_read(data.get("total"), "the ledger's total"), tuple(entries))
+        scalar = data.get("scalar", "")  # files of earlier versions name none
+        if not isinstance(scalar, str):
+            raise InputError(f"a ledger must name its scalar in text; got {scalar!r}.")
+        return cls(_read(data.get("total"), "the ledger's total"), tuple(entries), scalar)
 
     def _by_source(self) -> dict[str, dict[str, float]]:
         grouped: dict[str, dict[str, float]] = {}
@@ -200,6 +207,12 @@ def _in_words(modules: list[str], *, width: int = 44) -> str:
     head = f"{len(names)} modules, most in "
     room = width - len(head)
     return head + (names[0] if len(names[0]) <= room else "..." + names[0][-(room - 3) :])
+
+
+def _cut(text: str, *, width: int = 72) -> str:
+    """A name on one line, which leaves the table its form and the terminal alone."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def number_text(value: float) -> str:

@@ -163,6 +163,7 @@ def _view(explanation: Explanation, samples: list[Fields], look: Look) -> Fields
         "closed": ledger is not None and ledger.closed(tolerance),
         "tolerance": f"{100 * tolerance:g} %",
         "total": number_text(ledger.total) if ledger is not None else "",
+        "scalar": ledger.scalar if ledger is not None else "",
         "ledger_rows": ledger_rows(ledger, look.cmap) if ledger is not None else [],
         "layers": layers,
         "more_layers": more,
