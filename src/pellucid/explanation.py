@@ -17,6 +17,7 @@ from pellucid.archive import write_archive
 from pellucid.engine.ledger import Ledger
 from pellucid.errors import InputError
 from pellucid.show.colours import DEFAULT_MAP
+from pellucid.show.shares import in_parts
 from pellucid.structures import as_float, map_tensors, named_tensors, pack
 
 Structure = Tensor | tuple[Tensor | None, ...] | dict[str, Tensor]
@@ -188,7 +189,7 @@ class Explanation:
         parts = [f"{self.method}: {', '.join(labels)}{more}"]
         shares = [share for share in self.share.tolist() if math.isfinite(share)]
         if shares and "unit" not in self.settings:
-            low, high = (f"{100 * value:.3g} %" for value in (min(shares), max(shares)))
+            low, high = (in_parts(value) for value in (min(shares), max(shares)))
             parts.append(f"{low if low == high else f'{low} to {high}'} of it arrived")
         return f"Explanation({'; '.join(parts)})"
 

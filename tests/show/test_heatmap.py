@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pellucid.engine.ledger import Entry, Ledger
 from pellucid.errors import InputError
 from pellucid.show import heatmap as module
 from pellucid.show.colours import MAPS, NEUTRAL, NOT_FINITE
@@ -122,6 +123,17 @@ def test_the_picture_says_scalar_method_unit_pooling_and_scale(image, photo, wri
     assert "full colour at" in everything
     assert "the largest magnitude" in everything
     assert "0 %" in written
+
+
+def test_the_picture_says_where_most_relevance_ended(image, written):
+    ledger = Ledger(4.0, (Entry("input", "x", 0.0004), Entry("bias", "fc", 3.9996)))
+    relevance = torch.full((1, 3, 20, 30), 0.0004 / 1800)
+    heatmap(image(relevance, output=4.0, ledger=ledger))
+    everything = " ".join(written)
+    assert "the relevance sums to 0.01 % of the output" in everything
+    assert "Most of the output (100 %) ended in biases, and 0.01 % in the input" in everything
+    assert {"+0.167 ppm", "+0.0833 ppm", "0 ppm", "-0.167 ppm"} <= set(written)
+    assert "parts per million of the output per pixel" in everything
 
 
 def test_a_given_scale_stands_on_the_colour_bar(image, written):

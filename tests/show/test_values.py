@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 import torch
 
+from pellucid.engine.ledger import SOURCES, UNACCOUNTED, Entry, Ledger
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
-from pellucid.show.values import robust_scale, sample_values, scale_lines, scale_of, shared_scale
+from pellucid.show.shares import ENDS, elsewhere_line
+from pellucid.show.values import (
+    measured,
+    reach_text,
+    robust_scale,
+    sample_values,
+    scale_lines,
+    scale_of,
+    shared_scale,
+)
 
 
 def test_the_unit_is_the_share_of_the_output(image):
@@ -162,3 +172,55 @@ def test_relevance_without_a_picture_s_form_is_refused(image):
 
 def test_one_value_a_sample_is_drawn(image):
     assert sample_values(image(torch.tensor([2.0]))).values.tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("limit", "label", "unit"),
+    [
+        (0.5, "50 %", "share of the output per pixel"),
+        (0.0005, "0.05 %", "share of the output per pixel"),
+        (2.6e-5, "26 ppm", "parts per million of the output per pixel"),
+        (1e-7, "0.1 ppm", "parts per million of the output per pixel"),
+        (2.6e-8, "26 ppb", "parts per billion of the output per pixel"),
+        (4e-12, "4 ppt", "parts per trillion of the output per pixel"),
+    ],
+)
+def test_small_shares_are_told_in_units_that_read_well(image, limit, label, unit):
+    relevance = torch.full((1, 1, 20, 30), 4.0 * limit, dtype=torch.float64)
+    values = sample_values(image(relevance))
+    scale = robust_scale([values])
+    told = measured(values, scale)
+    assert told.label(scale.limit) == label
+    assert told.unit == unit
+    assert measured(told, scale) == told
+    assert scale_lines(told, scale)[0].startswith(f"full colour at {label} (")
+    assert reach_text(values, scale) == f"1 = {label} of the output per pixel"
+    assert told.label(0.0).startswith("0 ")
+
+
+def test_what_is_no_share_keeps_its_unit(image):
+    values = sample_values(image(1e-7 * torch.ones(1, 1, 20, 30), settings={"unit": "output per unit of input"}))
+    assert measured(values, robust_scale([values])) is values
+
+
+@pytest.mark.parametrize(
+    ("amounts", "text"),
+    [
+        ({"input": 9.0, "bias": 1.0}, ""),
+        ({"input": 0.001, "bias": 10.2, "stabiliser": -0.201}, "(102 %) ended in biases, and 0.01 % in the input"),
+        ({"input": -1e-5, "learned token": 10.0}, "(100 %) ended in learned tokens, and -1 ppm in the input"),
+        ({"input": 4.0, "bias": 3.0, "constant": 3.0}, ""),
+        ({"input": 0.0, "softmax": 0.1}, "(99 %) ended in nothing that is accounted for, and 0 % in the input"),
+    ],
+)
+def test_where_most_ended_elsewhere_it_is_said(amounts, text):
+    for sign in (1, -1):
+        entries = tuple(Entry(source, "m", sign * amount) for source, amount in amounts.items())
+        line = elsewhere_line(Ledger(10.0 * sign, entries))
+        assert text in line
+        assert bool(line) == bool(text)
+    assert elsewhere_line(None) == elsewhere_line(Ledger(0.0, ())) == elsewhere_line(Ledger(float("nan"), ())) == ""
+
+
+def test_every_source_of_a_ledger_has_its_words():
+    assert {*SOURCES, UNACCOUNTED} - {"input"} == set(ENDS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pellucid.cli.prediction import Guess
 from pellucid.cli.printing import complain, console, printable, table
+from pellucid.show.shares import elsewhere_line
 
 if TYPE_CHECKING:
     from pellucid.data import Batch
@@ -67,6 +68,9 @@ def print_result(batch: Batch, done: Done, explanations: Sequence[Explanation]) 
             state = "closed" if explanation.ledger.closed() else "not closed"
             out.print(f"Ledger: where it came from ({state})", style="bold")
             out.print(str(explanation.ledger), soft_wrap=True)
+            elsewhere = elsewhere_line(explanation.ledger)
+            if elsewhere:
+                out.print(elsewhere, soft_wrap=True)
         for warning in explanation.warnings:
             complain(warning, kind="warning")
     for path in done.files:

@@ -16,8 +16,9 @@ from pellucid.comparison import correlation_text, seconds_text
 from pellucid.errors import InputError
 from pellucid.show.colours import DEFAULT_MAP, colours, hexadecimal, ink
 from pellucid.show.figures import Fields, Look, figure, photo_uri
-from pellucid.show.heatmap import photo_from_input, share_line
+from pellucid.show.heatmap import photo_from_input
 from pellucid.show.html import per_sample, setting_text, templates, versions
+from pellucid.show.shares import share_line
 from pellucid.show.side_by_side import statistic_line
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from pellucid.show.values import (
     check_display,
     is_text,
     lost_lines,
+    measured,
     reach_text,
     sample_values,
     scale_lines,
@@ -77,6 +78,7 @@ def figure(
             labels = labels if len(values.values) <= MOST_BARS else None
             values = binned(values, MOST_STEPS)
         scale = scale_of(look.scale, [values])
+        values = measured(values, scale)
         if values.values.ndim == 2:
             body = _picture(sample, name, values, scale, photo, look)
         else:

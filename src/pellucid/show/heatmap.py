@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pellucid.errors import InputError
 from pellucid.show.colours import DEFAULT_MAP, NEUTRAL, NOT_FINITE, Array, Pixels, colours
-from pellucid.show.values import Scale, Values, choose_input, digits, sample_values, scale_lines, scale_of
+from pellucid.show.shares import digits, elsewhere_line, share_line
+from pellucid.show.values import Scale, Values, choose_input, measured, sample_values, scale_lines, scale_of
 from pellucid.structures import as_float, named_tensors
 
 if TYPE_CHECKING:
@@ -62,11 +63,13 @@ def heatmap(
     sample = explanation[index]
     photo = photo if photo is not None else photo_from_input(sample, choose_input(sample, input), values.values.shape)
     chosen = scale_of(scale, [values])
+    values = measured(values, chosen)
     panel = overlay(values.values, photo, scale=chosen.limit, cmap=cmap, size=size)
     panels = [panel] if photo is None else [photo.convert("RGB").resize(panel.size, Image.Resampling.LANCZOS), panel]
     notes = ["; ".join(values.notes)] if values.notes else []
     heading = title if title is not None else scalar_line(sample)
-    return _compose(panels, heading, [method_line(sample), *notes, *scale_lines(values, chosen)], values, chosen, cmap)
+    lines = [method_line(sample), *filter(None, [elsewhere_line(sample.ledger)]), *notes, *scale_lines(values, chosen)]
+    return _compose(panels, heading, lines, values, chosen, cmap)
 
 
 def overlay(
@@ -125,14 +128,6 @@ def method_line(sample: Explanation) -> str:
     method = f"{sample.method} ({composite})" if composite else sample.method
     so_far = "interrupted: the estimate so far" if sample.settings.get("partial") else ""
     return "; ".join(filter(None, [method, so_far, share_line(sample)]))
-
-
-def share_line(sample: Explanation) -> str:
-    """ "the relevance sums to 98.2 % of the output"; empty where relevance is no part of the output."""
-    share = float(sample.share[0])
-    if "unit" in sample.settings or not np.isfinite(share):
-        return ""
-    return f"the relevance sums to {digits(100 * share)} % of the output"
 
 
 def font(size: int, *, bold: bool = False) -> Face:

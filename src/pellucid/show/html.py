@@ -22,8 +22,7 @@ from pellucid.engine.ledger import number_text
 from pellucid.errors import InputError
 from pellucid.show.colours import DEFAULT_MAP
 from pellucid.show.figures import Fields, Look, figure, layer_rows, ledger_rows
-from pellucid.show.heatmap import share_line
-from pellucid.show.values import digits
+from pellucid.show.shares import digits, elsewhere_line, share_line
 
 if TYPE_CHECKING:
     from pellucid.explanation import Explanation, Pooling
@@ -164,6 +163,7 @@ def _view(explanation: Explanation, samples: list[Fields], look: Look) -> Fields
         "tolerance": f"{100 * tolerance:g} %",
         "total": number_text(ledger.total) if ledger is not None else "",
         "scalar": ledger.scalar if ledger is not None else "",
+        "elsewhere": elsewhere_line(ledger),
         "ledger_rows": ledger_rows(ledger, look.cmap) if ledger is not None else [],
         "layers": layers,
         "more_layers": more,

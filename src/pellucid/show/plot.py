@@ -11,7 +11,17 @@ from PIL import Image
 from pellucid.errors import InputError, require
 from pellucid.show.colours import DEFAULT_MAP, Array, colour_table, colours, hexadecimal, ink
 from pellucid.show.heatmap import overlay, photo_from_input, scalar_line
-from pellucid.show.values import Scale, Values, choose_input, is_text, lost_lines, sample_values, scale_lines, scale_of
+from pellucid.show.values import (
+    Scale,
+    Values,
+    choose_input,
+    is_text,
+    lost_lines,
+    measured,
+    sample_values,
+    scale_lines,
+    scale_of,
+)
 
 if TYPE_CHECKING:
     from pellucid.explanation import Explanation, Pooling
@@ -70,6 +80,7 @@ def plot(
                 "Pictures take no labels."
             )
     chosen = scale_of(scale, drawn)
+    drawn = [measured(values, chosen) for values in drawn]
     colour_table(cmap)
     caller = "Explanation.plot"
     require("matplotlib", extra="plot", caller=caller)

@@ -12,6 +12,7 @@ import torch
 
 from pellucid.errors import InputError
 from pellucid.show.colours import Array, check_scale
+from pellucid.show.shares import PERCENT, Parts, digits, parts_of
 from pellucid.structures import as_float, named_tensors
 
 if TYPE_CHECKING:
@@ -33,18 +34,20 @@ class Values:
         unit: of every value, for the colour bar: "share of the output per pixel".
         percent: whether a value of 1 means 100 % (a share).
         notes: what was done to the relevance on the way.
+        parts: of a share, what labels count in, see :func:`measured`.
     """
 
     values: Array
     unit: str
     percent: bool
     notes: tuple[str, ...]
+    parts: Parts = PERCENT
 
     def label(self, value: float) -> str:
         """A value with its unit's sign, in three digits: "0.052 %"."""
         if not math.isfinite(value):
             return str(value)
-        return f"{digits(100 * value)} %" if self.percent else digits(value)
+        return f"{digits(value / self.parts.size)} {self.parts.sign}" if self.percent else digits(value)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,17 @@ def sample_values(
         return Values(values, f"relevance {place} (the output is {output:g})", False, tuple(notes))
     whole = "the output" if output > 0 else "the output's magnitude"
     return Values(values / abs(output), f"share of {whole} {place}", True, tuple(notes))
+
+
+def measured(values: Values, scale: Scale) -> Values:
+    """``values`` with labels in a unit in which the full colour is a number that reads well: %, ppm, ppb.
+
+    A share of a photo's pixel is rarely more than a few millionths.
+    """
+    if not values.percent:
+        return values
+    parts = parts_of(scale.limit)
+    return replace(values, parts=parts, unit=values.unit.replace(values.parts.words, parts.words, 1))
 
 
 def binned(values: Values, most: int) -> Values:
@@ -222,7 +236,8 @@ def reach_text(values: Values, scale: Scale) -> str:
     """What the full colour stands for: "1 = 0.052 % of the output per pixel"."""
     if scale.reason == ZERO:
         return ZERO
-    unit = values.unit.removeprefix("share ") if values.percent else values.unit
+    values = measured(values, scale)
+    unit = values.unit.removeprefix(f"{values.parts.words} ") if values.percent else values.unit
     return f"1 = {values.label(scale.limit)} {unit}"
 
 
@@ -230,13 +245,6 @@ def lost_lines(values: Values) -> list[str]:
     """How many values are not finite, if any are."""
     lost = int((~np.isfinite(values.values)).sum())
     return [f"{lost} {'value is' if lost == 1 else 'values are'} NaN or infinite (magenta)"] if lost else []
-
-
-def digits(value: float) -> str:
-    """Three significant digits, without an exponent where that stays readable."""
-    if value == 0:
-        return "0"
-    return f"{value:.3g}" if 1e-4 <= abs(value) < 1e5 else f"{value:.1e}"
 
 
 def _for_display(values: Array, *, smooth: float | None, block: int) -> tuple[Array, list[str]]:
