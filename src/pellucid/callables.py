@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,8 @@ class PlainFunction:
         array = np.asarray(x)
         if array.dtype.kind not in "fiub":
             raise InputError(f"Expected arrays of numbers, got one of {array.dtype}.")
-        like = next((p for p in self.module.parameters() if p.is_floating_point()), torch.empty(0))
+        own = chain(self.module.parameters(), self.module.buffers())
+        like = next((part for part in own if part.is_floating_point()), torch.empty(0))
         tensor = torch.as_tensor(np.array(array, order="C")).to(like.device)
         if self.channels_last:
             if tensor.ndim < 4:

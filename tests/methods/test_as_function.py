@@ -25,6 +25,15 @@ def test_arrays_give_arrays_without_a_gradient() -> None:
     assert pl.as_function(model.bfloat16())(x.numpy()).dtype == np.float32
 
 
+def test_arrays_take_the_dtype_of_a_model_that_has_buffers_only() -> None:
+    model = Made(lambda self, x: x @ self.table)
+    model.register_buffer("table", numbers(6, 3).double())
+    x = numbers(5, 6).double()
+    scores = pl.as_function(model.eval())(x.numpy())
+    assert scores.dtype == np.float64
+    assert np.array_equal(scores, model(x).numpy())
+
+
 def test_tensors_give_tensors_that_captum_can_differentiate() -> None:
     model, x = convolutional(), numbers(3, 3, 8, 8)
     f = pl.as_function(model, 1, batch_size=2)

@@ -200,12 +200,13 @@ def test_deep_shap_equals_shap(shap: Any, activation: type[nn.Module]) -> None:
         np.testing.assert_allclose(ours, theirs[..., target], atol=1e-9)
 
 
-def test_deep_shap_of_convolutions_and_averages_equals_shap(shap: Any) -> None:
-    model = seeded(
-        lambda: nn.Sequential(
-            nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 3)
-        )
-    ).double()
+@pytest.mark.parametrize("pool", [nn.AvgPool2d, nn.MaxPool2d])
+def test_deep_shap_of_convolutions_and_pooling_equals_shap(shap: Any, pool: type[nn.Module]) -> None:
+    def build() -> nn.Module:
+        layers = (nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), pool(2), nn.Flatten(), nn.Linear(36, 3))
+        return nn.Sequential(*layers)
+
+    model = seeded(build).double()
     x, background = numbers(2, 2, 8, 8).double(), numbers(3, 2, 8, 8, seed=6).double()
     theirs = shap.DeepExplainer(model, background).shap_values(x)
     ours = pl.explain(model, x, target=2, method=DeepSHAP(background=background)).relevance
