@@ -47,8 +47,9 @@ class Selection:
     def op_fits(self, op: Op) -> bool:
         """Whether the operation is among those selected."""
         assert self.op is not None
-        layer = "layer" in self.op and op in (Op.LINEAR, Op.CONVOLUTION)
-        return layer or op.label in self.op or op.kind.value in self.op
+        # "linear" is the dense layer; the kind that it shares with convolutions goes by "layer".
+        kind = "layer" if op.kind is Kind.LINEAR else op.kind.value
+        return op.label in self.op or kind in self.op
 
     def __str__(self) -> str:
         """The conditions in words."""
@@ -88,8 +89,8 @@ def select(
     """Select layers by operation, module type, module name or position.
 
     Args:
-        op: an operation ("convolution", "linear", "relu", "softmax", ...), a kind ("product", "norm", ...),
-            "layer" for convolutions and dense layers, or several of these.
+        op: an operation ("convolution", "linear" for dense layers, "relu", "softmax", ...), a kind ("product", "norm",
+            ...), "layer" for convolutions and dense layers, or several of these.
         type: class name of the module that runs it, with wildcards ("Conv2d", "*Norm*").
         name: path of that module, with wildcards ("encoder.*.mlp.fc1").
         first: no linear layer lies between it and the explained input.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import pellucid as pl
+from pellucid.engine.inputs import prepare
 from pellucid.errors import InputError, ModelError, PellucidError, TargetError
 from pellucid.models import LoadedModel
 from pellucid.testing import check_restores
@@ -55,6 +56,19 @@ def test_wrong_dtype() -> None:
     refused(dense().half(), X, InputError, r"has dtype torch.float32 but the model's parameters have torch.float16")
     refused(dense(), torch.ones(4, 6, dtype=torch.long), InputError, r"must have the same dtype.*'torch.int64'")
     refused(dense(), X, InputError, r"Expected dtype as a floating torch.dtype or its name .* got 'int8'", dtype="int8")
+
+
+def test_input_and_model_on_two_devices() -> None:
+    """The check itself, as there may be one device only: an input here, a parameter elsewhere."""
+    with pytest.raises(InputError) as caught:
+        prepare({"image": X}, inputs=None, dtype=None, device=None, like=torch.empty(1, device="meta"))
+    text = "The input 'image' is on cpu but the model is on meta. Move one of them, or pass device=."
+    assert str(caught.value) == text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a second device")
+def test_input_and_model_on_cpu_and_gpu() -> None:
+    refused(dense().cuda(), X, InputError, "The input 'x' is on cpu but the model is on cuda:0. Move one of them")
 
 
 def test_wrong_device() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import pellucid as pl
 from pellucid.testing import check_restores
-from tests.trace.models import Made, convolutional, dense, explained, numbers, same, seeded, transformer
+from tests.trace.models import MODELS, Made, convolutional, dense, explained, numbers, same, seeded, transformer
 
 COMPOSITES = ["auto", "epsilon", "excitation-bp"]
 core = pytest.mark.core
@@ -285,6 +286,27 @@ def test_compiled_models_need_no_compiler(build: Callable[[], nn.Module]) -> Non
     if build is not compiled_in_place:  # torch 2.13 compiles such a model's parts only
         with pytest.raises(Exception, match="something was compiled"):
             model(x)
+
+
+@pytest.mark.slow  # compiles
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("build", [dense, convolutional])
+def test_a_model_that_inductor_compiled_and_ran(build: Callable[[], nn.Module]) -> None:
+    shape = MODELS[build.__name__][1]
+    plain, x = build(), numbers(*shape)
+    model = torch.compile(build(), backend="inductor")
+    try:
+        with torch.no_grad():
+            torch.testing.assert_close(model(x), plain(x), rtol=1e-4, atol=1e-5)
+        compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert compiled >= 1
+        for composite in COMPOSITES:
+            same(explained(model, x, composite=composite), explained(plain, x, composite=composite))
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled
+        with torch.no_grad():
+            torch.testing.assert_close(model(x), plain(x), rtol=1e-4, atol=1e-5)
+    finally:
+        torch._dynamo.reset()
 
 
 @core
