@@ -116,6 +116,7 @@ class Request:
         progress: Progress | None = None,
     ) -> None:
         self.names = model.class_names if isinstance(model, LoadedModel) else None
+        self.tokenizer = model.tokenizer if isinstance(model, LoadedModel) else None
         self.model = check_model(model.module if isinstance(model, LoadedModel) else model)
         prepared_by = model.preprocessing if isinstance(model, LoadedModel) else None
         pairs = None if prepared_by is None else prepared_by.bounds
@@ -139,6 +140,7 @@ class Request:
             layers=self.layers,
             keep=self.keep,
             bounds=self.bounds,
+            tokenizer=self.tokenizer,
             seed=self.seed,
             memory=self.memory,
             progress=self.progress,

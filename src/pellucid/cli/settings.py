@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import json
 import re
 import types
 import typing
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pellucid.methods import Method
 
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-_MANY = "a name, a number or Token(id)"
+_MANY = "a name, a number, Token(id) or JSON"
 _NONE = ("none", "null")
 
 
@@ -142,7 +143,11 @@ def _first_of(text: str, kinds: Sequence[Any]) -> Any:
 
 
 def _free(text: str) -> Any:
-    """Of a field that takes many things: a token, a number, a list of such, none, else the word itself."""
+    """Of a field that takes many things: a token, a number, JSON, a list of such, none, else the word itself.
+
+    Raises:
+        ValueError: JSON's braces without its grammar.
+    """
     token = re.fullmatch(r"Token\(\s*(\d+)\s*\)", text)
     if token:
         import pellucid
@@ -150,6 +155,12 @@ def _free(text: str) -> Any:
         return pellucid.methods.Token(int(token[1]))
     if text.lower() in _NONE:
         return None
+    if text.startswith(("{", "[")):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            if text.startswith("{"):
+                raise ValueError(text) from error
     if text.startswith("[") and text.endswith("]"):
         return [_free(part.strip()) for part in text[1:-1].split(",") if part.strip()]
     try:

@@ -37,6 +37,7 @@ class Call:
         layers: modules at which relevance is wanted too.
         keep: the walk goes on only through these units.
         bounds: lowest and highest possible input per channel, where the model's preprocessing tells.
+        tokenizer: of a text model, where it came with one.
         seed: of all random numbers.
         memory: budget in bytes, None for no limit.
         progress: told what was done.
@@ -50,6 +51,7 @@ class Call:
         layers: Sequence[str] = (),
         keep: Keep | None = None,
         bounds: tuple[tuple[float, ...], tuple[float, ...]] | None = None,
+        tokenizer: Any = None,
         seed: int = 0,
         memory: int | None = None,
         progress: Progress | None = None,
@@ -59,6 +61,7 @@ class Call:
         self.layers = tuple(layers)
         self.keep = dict(keep or {})
         self.bounds = bounds
+        self.tokenizer = tokenizer
         self.seed = seed
         self.memory = memory
         self.progress = progress or Progress()

@@ -13,13 +13,15 @@ from torch import Tensor
 from pellucid.engine.point import Kind, Point
 from pellucid.errors import InputError
 from pellucid.methods.superpixels import superpixels
+from pellucid.methods.words import words_at
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
 __all__ = ["Features", "Parts", "features_at", "has_positions", "position_axes"]
 
-_FORM = re.compile(r"(pixels|tokens|words|columns|channels|elements|patches|superpixels)(?::(\d+(?:x\d+)*))?")
+_FORM = re.compile(r"(pixels|tokens|columns|channels|elements|patches|superpixels)(?::(\d+(?:x\d+)*))?")
+_WORDS = re.compile(r"words(?::([1-9]\d*))?")
 _SHARED_BY_KIND = "pixels, patches:16, patches:4x8, superpixels:60, tokens, words, columns, channels, elements"
 
 
@@ -103,10 +105,12 @@ def features_at(
         spec: None: by the shape of each value: of pictures, volumes and series patches of positions, all channels
             together; of token ids and sequences of vectors the tokens; of tables the columns; of a layer's output its
             channels or units. Or a form: "pixels", "patches:16", "patches:4x8", "superpixels:60", "tokens", "tokens:3",
-            "words", "columns" (the last dimension), "channels" (the second), "elements". Or whole numbers that
-            broadcast to a sample, one for each group, -1 for what is never taken away. Or named groups: for each name
-            a boolean mask that broadcasts to a sample, or places along the second dimension. Or one of all these for
-            every input by name (and for layers by theirs).
+            "words" (tokens joined as the tokenizer of a LoadedModel writes them), "columns" (the last dimension),
+            "channels" (the second), "elements". Or whole numbers that broadcast to a sample or to all samples, a tensor
+            or lists, one for each group, -1 or None for what is never taken away: ``encoding.word_ids(0)`` of a
+            tokenizer gives words. Or named groups: for each name a boolean mask that broadcasts to a sample, or places
+            along the second dimension. Or one of all these for every input by name (and for layers by theirs), or a
+            list of them, one for each of several inputs.
         patches: about how many patches the default makes.
         caller: the method, for errors.
 
@@ -115,7 +119,9 @@ def features_at(
     """
     owners = list(dict.fromkeys(_owner(point) for point in points))  # look-ups of the same ids are one input
     values = {owner: next(value for point, value in points.items() if _owner(point) == owner) for owner in owners}
-    specs = _per_owner(spec, owners)
+    specs = {
+        owner: _in_numbers(call, owner, values[owner], one) for owner, one in _per_owner(call, spec, owners).items()
+    }
     named = [one for one in specs.values() if isinstance(one, Mapping)]
     if named:
         maps, names = _grouped({k: v for k, v in specs.items() if isinstance(v, Mapping)}, values)
@@ -148,17 +154,24 @@ def _owner(point: Point) -> Point:
     return Point(point.kind, point.name)
 
 
-def _per_owner(spec: Any, owners: Sequence[Point]) -> dict[Point, Any]:
+def _per_owner(call: Call, spec: Any, owners: Sequence[Point]) -> dict[Point, Any]:
     """The setting of each input or layer."""
-    names = {owner.name for owner in owners}
     layer = all(owner.kind is Kind.LAYER for owner in owners)
-    if isinstance(spec, Mapping) and spec and all(_is_setting(value) for value in spec.values()):
-        return {owner: spec.get(owner.name) for owner in owners}
+    if isinstance(spec, Mapping) and spec:
+        keys = set(map(str, spec))
+        places = {*call.prepared.values, *call.layers}
+        settings = all(_is_setting(value) for value in spec.values())
+        unknown = sorted(keys - places - set(call.shadow.modules)) if settings else []
+        if unknown:
+            raise InputError(
+                f"features= names {unknown[0]!r}, which is no input or layer. The inputs are: "
+                f"{', '.join(call.prepared.values)}."
+            )
+        if settings or keys <= places:
+            return {owner: spec.get(owner.name) for owner in owners}
     if layer:
         return dict.fromkeys(owners, None)  # a setting that does not name the layer is for the inputs
-    if isinstance(spec, Mapping) and spec and set(map(str, spec)) <= names:
-        return {owner: spec.get(owner.name) for owner in owners}
-    if isinstance(spec, (tuple, list)):
+    if isinstance(spec, (tuple, list)) and (len(owners) > 1 or not _are_numbers(spec)):
         if len(spec) != len(owners):
             raise InputError(f"features= lists {len(spec)} settings for {len(owners)} explained inputs.")
         return dict(zip(owners, spec, strict=True))
@@ -167,6 +180,34 @@ def _per_owner(spec: Any, owners: Sequence[Point]) -> dict[Point, Any]:
 
 def _is_setting(value: Any) -> bool:
     return value is None or isinstance(value, str) or (isinstance(value, Tensor) and value.dtype != torch.bool)
+
+
+def _are_numbers(spec: Any) -> bool:
+    """Whether nested lists hold whole numbers, and None, alone."""
+    if isinstance(spec, (tuple, list)):
+        return bool(spec) and all(map(_are_numbers, spec))
+    return spec is None or (isinstance(spec, int) and not isinstance(spec, bool))
+
+
+def _in_numbers(call: Call, owner: Point, value: Tensor, spec: Any) -> Any:
+    """Group numbers as a tensor, where the setting is words or lists of numbers; else the setting."""
+    match = _WORDS.fullmatch(spec.strip().lower()) if isinstance(spec, str) else None
+    if match is not None:
+        numbers = words_at(call, owner, value)
+        together = torch.where(numbers < 0, -1, numbers // int(match[1] or 1))
+        return together if owner.kind is Kind.LOOK_UP else together.reshape(*together.shape, *[1] * (value.ndim - 2))
+    if not isinstance(spec, (tuple, list)) or not _are_numbers(spec):
+        return spec
+    try:
+        return torch.tensor(_filled(spec), dtype=torch.int64)
+    except ValueError as error:
+        raise InputError(f"The lists of numbers in features= for the {owner} must be equally long.") from error
+
+
+def _filled(spec: Any) -> Any:
+    if isinstance(spec, (tuple, list)):
+        return [_filled(part) for part in spec]
+    return -1 if spec is None else spec
 
 
 def _formed(call: Call, owner: Point, value: Tensor, spec: Any, patches: int, caller: str) -> Tensor:
@@ -184,7 +225,7 @@ def _formed(call: Call, owner: Point, value: Tensor, spec: Any, patches: int, ca
     if kind == "superpixels":
         return superpixels(value, axes, *(numbers or [60])[:1], caller=caller)
     sizes = numbers or ([1] if kind == "pixels" else [])
-    if kind in ("tokens", "words", "channels"):
+    if kind in ("tokens", "channels"):
         axes, sizes = [1], numbers or [1]
     elif kind == "columns":
         axes, sizes = [value.ndim - 1], numbers or [1]
@@ -294,20 +335,24 @@ def _grouped(
 
 def _member(owner: Point, value: Tensor, name: str, group: Any) -> Tensor:
     """A boolean mask, with the dimensions that users see, of a group's values."""
-    if isinstance(group, Tensor) and group.dtype == torch.bool:
-        mask = _fitted(owner, value, group)
-        return mask.squeeze(-1) if owner.kind is Kind.LOOK_UP else mask
-    places = [group] if isinstance(group, int) else group
     shape = _frame(owner, value)
     try:
-        chosen = torch.as_tensor(places, dtype=torch.int64).reshape(-1)
-    except (TypeError, ValueError, RuntimeError) as error:
+        chosen = torch.as_tensor(group)
+    except (TypeError, ValueError, RuntimeError):
+        chosen = torch.empty(0)
+    if chosen.dtype == torch.bool:
+        mask = _fitted(owner, value, chosen)
+        return mask.squeeze(-1) if owner.kind is Kind.LOOK_UP else mask
+    chosen = chosen.reshape(-1).cpu()
+    if chosen.is_floating_point() or chosen.is_complex():
         raise InputError(
             f"The group {name!r} of features= must be a boolean mask or places along the second dimension, got "
             f"{group!r}."
-        ) from error
+        )
     if len(shape) < 2 or bool((chosen >= shape[1]).any() | (chosen < -shape[1]).any()):
-        raise InputError(f"The group {name!r} of features= has places {places!r} outside the {owner} of shape {shape}.")
+        raise InputError(
+            f"The group {name!r} of features= has places {chosen.tolist()} outside the {owner} of shape {shape}."
+        )
     mask = torch.zeros(shape[1], dtype=torch.bool)
     mask[chosen] = True
     return mask.to(value.device).view(1, -1, *[1] * (len(shape) - 2))
