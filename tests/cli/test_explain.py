@@ -143,6 +143,15 @@ def test_settings_of_the_method(pellucid: Run, place: Path) -> None:
     assert (saved.settings["steps"], saved.settings["baseline"]) == (4, "mean")
 
 
+def test_groups_that_the_user_names(pellucid: Run, place: Path) -> None:
+    groups = 'features={"red": [0], "green and blue": [1, 2]}'
+    ran = explain(pellucid, "photos/photo0.png", "--method", "exact-shapley", "--set", groups, "--output", "o")
+    assert ran.code == 0, ran.err
+    saved = library.load(place / "o" / "photo0.pellucid")
+    assert saved.settings["feature names"] == ["red", "green and blue"]
+    assert saved.details["feature scores"].shape == (1, 2)
+
+
 def test_array_of_several_samples(pellucid: Run, place: Path) -> None:
     import numpy as np
 

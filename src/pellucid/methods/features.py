@@ -165,7 +165,7 @@ def _per_owner(call: Call, spec: Any, owners: Sequence[Point]) -> dict[Point, An
         if unknown:
             raise InputError(
                 f"features= names {unknown[0]!r}, which is no input or layer. The inputs are: "
-                f"{', '.join(call.prepared.values)}."
+                f"{', '.join(call.prepared.values)}. A named group is a boolean mask, or a list of places."
             )
         if settings or keys <= places:
             return {owner: spec.get(owner.name) for owner in owners}

@@ -99,7 +99,8 @@ def _maps(call: Call, point: Point, value: Tensor, spec: Any, caller: str) -> li
     positions = has_positions(call, point, value)
     if spec is None and positions and value.ndim == 4:
         return _segments(value, caller)
-    forms = list(spec) if isinstance(spec, (list, tuple)) else [spec]
+    several = isinstance(spec, (list, tuple)) and not any(isinstance(form, int) for form in spec)
+    forms = list(spec) if several else [spec]
     if spec is None and positions and value.ndim == 5:
         forms = ["superpixels:16", "superpixels:64", "superpixels:256"]
     elif spec is None and value.ndim > 2:

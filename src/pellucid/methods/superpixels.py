@@ -13,6 +13,9 @@ from pellucid.structures import as_float
 
 __all__ = ["pictures", "superpixels"]
 
+_COMPACT = 10.0
+"""Weight of nearness against likeness, where colours span 0..100 as in CIELAB."""
+
 
 def superpixels(value: Tensor, axes: Sequence[int], count: int, *, caller: str) -> Tensor:
     """About ``count`` superpixels (SLIC, Achanta 2012) of every sample, found for each on its own.
@@ -30,8 +33,13 @@ def superpixels(value: Tensor, axes: Sequence[int], count: int, *, caller: str) 
         InputError: the value is no picture. MissingDependencyError: scikit-image is not installed.
     """
     segmentation = require("skimage.segmentation", extra="perturbation", caller=f"features='superpixels' of {caller}")
+    compact = (
+        _COMPACT if value.shape[1] == 3 else _COMPACT / 100
+    )  # three channels are taken to CIELAB, others stay 0..1
     found = [
-        torch.from_numpy(segmentation.slic(picture, n_segments=count, start_label=0, channel_axis=-1))
+        torch.from_numpy(
+            segmentation.slic(picture, n_segments=count, compactness=compact, start_label=0, channel_axis=-1)
+        )
         for picture in pictures(value, axes, "Superpixels")
     ]
     return torch.stack(found).reshape(len(value), 1, *value.shape[2:]).long().to(value.device)

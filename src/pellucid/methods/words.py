@@ -40,14 +40,13 @@ def words_at(call: Call, owner: Point, value: Tensor) -> Tensor:
     other = owner.name.endswith("input_ids") and ids is not None and ids is not call.prepared.ids.get(owner.name)
     if tokenizer is None or ids is None or other or value.shape[:2] != ids.shape:
         raise InputError(
-            f"features='words': nothing tells which tokens of the {owner} make a word. Load the model with its tokenizer "
-            "(pellucid.load_model('hf:...')) and explain its token ids, or give the word of every token as numbers, "
+            f"features='words': nothing tells which tokens of the {owner} make a word. Load the model with its "
+            "tokenizer (pellucid.load_model('hf:...')) and explain its token ids, or give the word of every token as numbers, "
             "such as features=encoding.word_ids(0), None being never taken away. features='tokens' takes every token "
             "for itself."
         )
     kept = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id}
-    numbers = torch.tensor([_numbered(tokenizer, row, kept) for row in ids.tolist()], device=value.device)
-    return numbers
+    return torch.tensor([_numbered(tokenizer, row, kept) for row in ids.tolist()], device=value.device)
 
 
 def _text(call: Call) -> Tensor | None:
@@ -81,7 +80,7 @@ def _numbered(tokenizer: Any, row: Sequence[int], kept: set[int]) -> list[int]:
 
 
 def _parted(text: str, added: str) -> bool:
-    """Whether a word ends between what was written and what a token adds; nothing added, or half a character, is none."""
+    """Whether a word ends between what was written and what a token adds; not where that is half a character."""
     last, first = text[-1:], added[:1]
     if first.isspace():
         return True
