@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import pellucid as pl
-from pellucid.errors import InputError
+from pellucid.errors import InputError, TargetError
 from pellucid.methods import Conductance, IntegratedGradients, InternalInfluence
 from tests.methods.watching import Given, Stop, Watched
 from tests.trace.models import MODELS, Made, numbers, seeded
@@ -161,3 +161,79 @@ def test_settings_are_checked() -> None:
         Conductance(steps=1)
     with pytest.raises(InputError, match="No quadrature rule is called 'even'"):
         InternalInfluence(quadrature="even")  # type: ignore[arg-type]
+
+
+def through(model: Any, layer: int, unit: Any, x: Tensor, base: Tensor, target: int, steps: int) -> Tensor:
+    """Equation 2 for one unit: the mean over t of dy/dz_j dz_j/dx_i, times the way of the input."""
+    head, tail = model[: layer + 1], model[layer + 1 :]
+    ends = torch.full((steps,), 1 / (steps - 1)).double()
+    ends[[0, -1]] /= 2
+    total = torch.zeros_like(x)
+    for k, weight in enumerate(ends.tolist()):
+        here = (base + k / (steps - 1) * (x - base)).requires_grad_()
+        z = head(here)
+        (slope,) = torch.autograd.grad(tail(z)[:, target].sum(), z, retain_graph=True)
+        (part,) = torch.autograd.grad((z * slope)[:, unit].sum(), here)
+        total = total + weight * part
+    return total * (x - base)
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "neuron", "selector"),
+    [("dense", "1", "1:4", 4), ("convolutional", "2", "2:3@2,3", (3, 2, 3)), ("transformer", "1", "1:7", 7)],
+)
+def test_conductance_through_a_neuron_is_captums(name: str, layer: str, neuron: str, selector: Any) -> None:
+    model, x, targets, base = given(name)
+    peer = captum.NeuronConductance(model, dict(model.named_modules())[layer])
+    theirs = peer.attribute(x, selector, base, target=targets, n_steps=20, method="riemann_trapezoid")
+    ours = pl.explain(model, x, target=targets, method=Conductance(steps=20, baseline=base, neuron=neuron))
+    # Captum's trapezoidal weights sum to 19/20; its nodes are made in single precision.
+    assert torch.allclose(ours.relevance, theirs * 20 / 19, rtol=1e-5, atol=1e-6 * float(theirs.abs().max()))  # type: ignore[operator,union-attr]
+    assert bool(ours.relevance.any())
+
+
+def test_conductance_through_a_channel_is_what_its_paper_writes() -> None:
+    model, x, _, base = given("convolutional")
+    ours = pl.explain(model, x, target=1, method=Conductance(steps=9, baseline=base, neuron="1:2"))
+    assert torch.allclose(ours.relevance, through(model, 1, 2, x, base, 1, 9), atol=1e-12)
+    assert ours.ledger is None
+    assert ours.settings["neuron"] == "1:2"
+
+
+def test_over_all_neurons_of_a_layer_it_is_integrated_gradients() -> None:
+    model, x, targets, base = given("dense")
+    parts = [
+        pl.explain(model, x, target=targets, method=Conductance(steps=9, baseline=[base, 0.1], neuron=f"0:{k}"))
+        for k in range(8)
+    ]
+    method = IntegratedGradients(steps=9, quadrature="trapezoid", baseline=[base, 0.1])
+    whole = pl.explain(model, x, target=targets, method=method).relevance
+    assert torch.allclose(torch.stack([part.relevance for part in parts]).sum(0), whole, atol=1e-12)
+    small = Conductance(steps=9, baseline=[base, 0.1], neuron="0:3")
+    assert torch.allclose(
+        pl.explain(model, x, target=targets, method=small, memory=3000).relevance, parts[3].relevance, atol=1e-14
+    )
+
+
+def test_a_way_around_the_neuron_does_not_count() -> None:
+    """What a residual connection carries past the unit is no conductance through it."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        return self.head(x + self.body(x))
+
+    model: Any = seeded(lambda: Made(forward, body=nn.Linear(6, 6), head=nn.Linear(6, 3))).double()
+    x = numbers(2, 6).double()
+    ours = pl.explain(model, x, target=1, method=Conductance(steps=3, neuron="body:4")).relevance
+    assert torch.allclose(ours, model.head.weight[1, 4] * model.body.weight[4] * x, atol=1e-12)
+
+
+def test_neurons_that_there_are_not_are_refused() -> None:
+    model, x, targets, _ = given("dense")
+    with pytest.raises(InputError, match="Expected neuron as 'layer:unit', such as 'layer4:12', got '3'"):
+        Conductance(neuron="3")
+    with pytest.raises(TargetError, match="needs the layer 'none'"):
+        pl.explain(model, x, target=0, method=Conductance(neuron="none:3"))
+    with pytest.raises(TargetError, match="Unit 9 is out of range"):
+        pl.explain(model, x, target=0, method=Conductance(neuron="1:9"))
+    with pytest.raises(InputError, match="neuron= gives the conductance of inputs alone: leave layer= out"):
+        pl.explain(model, x, target=targets, method=Conductance(neuron="1:3"), layer="0")

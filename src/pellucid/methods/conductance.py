@@ -12,12 +12,14 @@ from torch import Tensor
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.passes import Chunk, Scalar
 from pellucid.engine.point import Point, Values
+from pellucid.errors import InputError
 from pellucid.methods.base import Cost, Family
 from pellucid.methods.baselines import baselines_at
 from pellucid.methods.completeness import completeness_ledger, scalar_at
 from pellucid.methods.path import Lines
-from pellucid.methods.points import AtPoints, JointMethod
+from pellucid.methods.points import AtPoints, JointMethod, shaped
 from pellucid.methods.quadrature import quadrature
+from pellucid.targets import Target, Unit, parse_target
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -43,16 +45,23 @@ class Conductance(JointMethod):
     The integral over ``z(t)`` is taken by the trapezoidal rule between steps that are even in t, with z as it is there,
     so that no derivative of z is needed. All layers come out of the same passes.
 
+    With ``neuron`` the relevance is the inputs' conductance through that unit z_j towards the explained scalar,
+    ``(x_i - b_i) integral_0^1 dy/dz_j dz_j/dx_i dt`` (eq. 2); over all units of a layer which all paths cross these sum
+    to integrated gradients. (What moves the unit itself is another question: make it the target.)
+
     Args:
         steps: evaluations along the path, both ends among them.
         baseline: see ``pellucid.methods.Baseline``; a list averages over several.
+        neuron: a unit as a target writes it, ``layer:unit``, with all of its positions, or at one, ``layer:unit@3,5``.
 
     Raises:
-        InputError: a setting is out of range, or the baseline does not fit the input.
+        InputError: a setting is out of range, the baseline does not fit the input, or a layer is asked for beside a
+            neuron. TargetError: there is no such unit.
     """
 
     steps: int = 50
     baseline: Any = "zero"
+    neuron: str | None = None
 
     name: ClassVar[str] = "conductance"
     family: ClassVar[Family] = "gradient"
@@ -64,10 +73,17 @@ class Conductance(JointMethod):
     def __post_init__(self) -> None:
         """Check the settings."""
         quadrature("trapezoid", self.steps)
+        if self.neuron is not None and not isinstance(parse_target(self.neuron), Unit):
+            raise InputError(f"Expected neuron as 'layer:unit', such as 'layer4:12', got {self.neuron!r}.")
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
-        """The steps, once per baseline, and a forward per baseline besides that of the input."""
+        """The steps, once per baseline, and a forward per baseline besides that of the input.
+
+        Through a neuron there are two gradients of every forward.
+        """
         several = len(self.baseline) if isinstance(self.baseline, (list, tuple)) else 1
+        if self.neuron is not None:
+            return Cost(1, 2 * self.steps * several)
         return Cost(1 + several, self.steps * several)
 
     def through(
@@ -75,6 +91,10 @@ class Conductance(JointMethod):
     ) -> AtPoints:
         """See the class."""
         baselines = baselines_at(call, inputs, self.baseline)
+        if self.neuron is not None:
+            if layers:
+                raise InputError("neuron= gives the conductance of inputs alone: leave layer= out, or neuron=.")
+            return self._through_neuron(call, scalar, inputs, baselines)
         call.progress.expect_more((self.steps + 1) * call.batch * len(baselines))
         floor = torch.stack([scalar_at(call, scalar, baseline).double() for baseline in baselines]).mean(0)
         points = {**inputs, **layers}
@@ -107,6 +127,40 @@ class Conductance(JointMethod):
         for chunk in call.function.gradients(self.steps, make, scalar, list(inputs), beside=layers):
             for point, gradient in chunk.gradients.items():
                 sums[point].add(chunk, {**here, **chunk.values}[point], gradient)
+
+    def _through_neuron(
+        self, call: Call, scalar: Scalar, inputs: Mapping[Point, Tensor], baselines: list[Values]
+    ) -> AtPoints:
+        """Every step's ``dy/dz`` at the neuron, carried on to the inputs, times their way."""
+        unit = parse_target(self.neuron)
+        unit.check_layers(call.shadow.modules)
+        (layer,) = map(call.function.layer, unit.layers())
+        read = [layer, *map(call.function.layer, scalar.layers)]
+        lines, several = Lines(inputs, baselines), len(baselines)
+        call.progress.expect_more(self.steps * call.batch * several)
+        nodes, weights = (part.to(scalar.output.device) for part in quadrature("trapezoid", self.steps))
+        totals = {p: torch.zeros_like(value, dtype=accumulation_dtype(value.dtype)) for p, value in inputs.items()}
+        for chunk in call.function.chunks(self.steps * several):
+            steps, which = chunk.steps // several, chunk.steps % several
+            values = lines.at(nodes[steps], which, chunk.rows)
+            done = call.function.run(values, chunk.rows, read=[*inputs, *read], leaves=list(inputs), differentiate=True)
+            with torch.enable_grad():
+                scalars = scalar.of(done, chunk.rows)
+                _, slopes = call.function.differentiate(scalars, done, [layer], again=True)
+                flow = slopes[layer] * _member(unit, layer.name, done.values[layer])
+                carried = (done.values[layer] * flow).flatten(1).sum(1)
+            _, gradients = call.function.differentiate(carried, done, list(inputs))
+            for point, gradient in gradients.items():
+                way = lines.way(point, which, chunk.rows)
+                chunk.add(totals[point], way * gradient * shaped(weights[steps].to(way.dtype), way))
+        return AtPoints({point: (total / several).to(inputs[point].dtype) for point, total in totals.items()})
+
+
+def _member(unit: Target, name: str, value: Tensor) -> Tensor:
+    """(1, ...) 1 at the places of a unit in the layer's output, else 0."""
+    probe = torch.zeros_like(value[:1]).requires_grad_()
+    (found,) = torch.autograd.grad(unit.scalar(None, {name: probe}).sum(), probe)
+    return (found != 0).to(value.dtype)
 
 
 class _Between:
