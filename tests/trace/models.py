@@ -55,6 +55,21 @@ def convolutional() -> nn.Module:
     return seeded(build)
 
 
+def series() -> nn.Module:
+    return seeded(
+        lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(16, 3))
+    )
+
+
+def volumes() -> nn.Module:
+    def build() -> nn.Module:
+        norm = nn.BatchNorm3d(3)
+        nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        return nn.Sequential(nn.Conv3d(2, 3, 2), norm, nn.GELU(), nn.AvgPool3d(2, 1), nn.Flatten(), nn.Linear(24, 3))
+
+    return seeded(build)
+
+
 def pooled() -> nn.Module:
     """A convolution, global average pooling and one linear layer."""
     return seeded(
@@ -77,6 +92,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "convolutional": (convolutional, (2, 3, 8, 8)),
     "transformer": (transformer, (2, 5, 6)),
     "recurrent": (recurrent, (2, 5, 6)),
+    "series": (series, (2, 2, 10)),
+    "volumes": (volumes, (2, 2, 4, 4, 4)),
 }
 
 

@@ -17,11 +17,12 @@ __all__ = ["Mask", "Tap"]
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """Relevance is read at ``edge``, whose forward value is ``value``."""
+    """Relevance is read at ``edge``, whose forward value is ``value``; or the density there, where it is a gradient."""
 
     name: str
     edge: Edge
     value: Tensor
+    gradient: bool = False
 
     def read(
         self,
@@ -33,7 +34,7 @@ class Tap:
         density, relevance = (None if arrived is None else arrived[self.edge[1]] for arrived in (densities, relevances))
         total = torch.zeros_like(self.value)
         if density is not None:
-            total = total + self.value * density
+            total = total + (density if self.gradient else self.value * density)
         if relevance is not None:
             total = total + relevance
         present = into.get(self.name)

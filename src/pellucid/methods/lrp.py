@@ -62,7 +62,7 @@ def explain_trace(
     keep = keep or {}
     assert start.node is not None
     graph = build_graph([start.node])
-    taps = [tap for name in layers for tap in _taps(graph, trace, name)]
+    taps = [tap for name in layers for tap in _taps(graph, trace, name, gradient=composite.gradient)]
     masks = [mask for name, units in keep.items() for mask in _masks(graph, trace, name, units)]
     plan = plan_for(
         graph, trace, composite, asked=frozenset([tap.edge[0] for tap in taps] + [mask.edge[0] for mask in masks])
@@ -139,8 +139,8 @@ def _no_source(trace: Trace) -> str:
     )
 
 
-def _taps(graph: Graph, trace: Trace, name: str) -> list[Tap]:
-    return [Tap(name, (i, output), value) for i, output, value in _module_outputs(graph, trace, name)]
+def _taps(graph: Graph, trace: Trace, name: str, *, gradient: bool) -> list[Tap]:
+    return [Tap(name, (i, output), value, gradient) for i, output, value in _module_outputs(graph, trace, name)]
 
 
 def _masks(graph: Graph, trace: Trace, name: str, units: int | Sequence[int] | Tensor) -> list[Mask]:

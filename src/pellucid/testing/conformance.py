@@ -19,15 +19,26 @@ from pellucid.methods.base import Cost, Family, Method
 from pellucid.structures import map_tensors, named_tensors
 from pellucid.testing.restores import check_restores
 
-__all__ = ["check_conformance"]
+__all__ = ["check_conformance", "sample_of", "target_of"]
 
 _OUT_OF_RANGE = 10**9
+_EXACT = 1e-6
+"""How far two results in double precision may be apart."""
 
 
 def check_conformance(
-    method: Method, model: nn.Module, x: Any, *, target: Any, layer: str | None, tolerance: float
+    method: Method, model: nn.Module, x: Any, whole: Explanation, *, target: Any, layer: str | None, tolerance: float
 ) -> None:
     """The part of :func:`pellucid.testing.check_method` that is for methods alone; see there.
+
+    Args:
+        method: which.
+        model: in evaluation mode.
+        x: two samples or more.
+        whole: what the method gave for all of them.
+        target: what is explained, or a list with one for each sample.
+        layer: a module at which the method is read too.
+        tolerance: relative to the largest relevance.
 
     Raises:
         AssertionError: the message says what does not hold.
@@ -38,16 +49,27 @@ def check_conformance(
     def run(**more: Any) -> Any:
         return explain(model, **{"x": x, "target": None if "targets" in more else target, "method": method, **more})
 
-    whole = run()
     _check_saved(method, whole)
     _same(run(seed=7), run(seed=7), 0.0, "with the same seed twice")
-    for one in run(targets=[target, target]):
-        _same(one, whole, tolerance, "as one of several targets")
+    other = [*target[1:], target[0]] if isinstance(target, list) else target
+    first, second = run(targets=[target, other])
+    _same(first, whole, tolerance, "as one of several targets")
+    _same(second, whole if other is target else run(target=other), tolerance, "as one of several targets")
     _same(run(memory=_for_one_sample(model, x)), whole, tolerance, "with memory for one sample")
-    _check_double(run(dtype="float64"))
+    _check_double(run, x, target, len(whole) - 1)
     _check_errors(model, x, run)
     if layer is not None:
-        _check_layer(run(layer=layer), whole, layer, tolerance)
+        _check_layer(method, run(layer=layer), whole, layer, tolerance)
+
+
+def sample_of(x: Any, i: int) -> Any:
+    """Sample ``i`` of an input, alone."""
+    return map_tensors(lambda tensor: tensor[i : i + 1], x)
+
+
+def target_of(target: Any, i: int) -> Any:
+    """What is explained of sample ``i``."""
+    return target[i] if isinstance(target, list) else target
 
 
 def _check_description(method: Method) -> None:
@@ -94,10 +116,19 @@ def _for_one_sample(model: nn.Module, x: Any) -> int:
     return int(1.5 * plenty / Request(model, memory=plenty).call(x).affordable()) + 1
 
 
-def _check_double(result: Explanation) -> None:
+def _check_double(run: Callable[..., Any], x: Any, target: Any, last: int) -> None:
+    result = run(dtype="float64")
+    alone = run(x=sample_of(x, last), target=target_of(target, last), dtype="float64")
     for name, relevance in result.named().items():
         if relevance.dtype != torch.float64:
             raise AssertionError(f"With dtype='float64' the relevance of input {name!r} is {relevance.dtype}.")
+        single = alone.named()[name]
+        gap, scale = _largest(relevance[last:] - single), _largest(single)
+        if not gap <= _EXACT * scale + 1e-12:
+            raise AssertionError(
+                f"With dtype='float64' the relevance of input {name!r} of sample {last} depends on its batch mates: "
+                f"off by {gap:.3g} from what it is alone, where the largest is {scale:.3g}."
+            )
 
 
 def _check_errors(model: nn.Module, x: Any, run: Callable[..., Any]) -> None:
@@ -125,8 +156,9 @@ def _check_refused(model: nn.Module, x: Any, call: Callable[[], object], expecte
     raise AssertionError(f"Given {what}, it raises nothing; expected {expected.__name__}.")
 
 
-def _check_layer(result: Explanation, whole: Explanation, layer: str, tolerance: float) -> None:
-    _same(result, whole, tolerance, f"with layer={layer!r}")
+def _check_layer(method: Method, result: Explanation, whole: Explanation, layer: str, tolerance: float) -> None:
+    if method.family != "class activation":  # of which layer= is where the map is made
+        _same(result, whole, tolerance, f"with layer={layer!r}")
     there = result.layers.get(layer)
     if there is None or there.shape[:1] != (len(result),) or not bool(torch.isfinite(there).all()):
         shape = None if there is None else tuple(there.shape)

@@ -12,8 +12,8 @@ from pellucid._api import explain
 from pellucid.explanation import Explanation
 from pellucid.methods.base import Method
 from pellucid.methods.catalogue import method_named
-from pellucid.structures import map_tensors, named_tensors
-from pellucid.testing.conformance import check_conformance
+from pellucid.structures import named_tensors
+from pellucid.testing.conformance import check_conformance, sample_of, target_of
 from pellucid.testing.restores import check_restores
 
 __all__ = ["check_method"]
@@ -39,14 +39,15 @@ def check_method(
 
     Of a Method it is checked too that it says what it is (name, family, cost, advice, BibTeX), that its settings and
     its file can be read back, that ``passes`` and ``unfit`` answer and that it fits; that it gives the same by the same
-    seed, as one of several targets, and within the memory of one sample; that it computes in double precision; that a
-    wrong target, layer or input is refused with the right error and leaves no trace; and its values at a layer.
+    seed, as one of several targets, and within the memory of one sample; that it computes in double precision, samples
+    apart to six digits; that a wrong target, layer or input is refused with the right error and leaves no trace; and
+    its values at a layer.
 
     Args:
         method: a Method, its class, or its name; or any ``call(model, x) -> Explanation``.
         model: in evaluation mode.
         x: two samples or more: a tensor (N, ...), or a tuple or dict of tensors. For token ids, relevance is floating.
-        target: what a Method explains.
+        target: what a Method explains, or a list with one for each sample.
         layer: a module at which a Method is read too.
         tolerance: relative to the largest relevance of a sample, for the comparison with the sample alone.
         interruptions: in how many modules, spread over the model, KeyboardInterrupt is raised.
@@ -56,23 +57,35 @@ def check_method(
     """
     if isinstance(method, Method | str) or (isinstance(method, type) and issubclass(method, Method)):
         chosen = method_named(method)
-        _check_behaviour(lambda m, v: explain(m, v, target=target, method=chosen), model, x, tolerance, interruptions)
-        check_conformance(chosen, model, x, target=target, layer=layer, tolerance=tolerance)
+        whole = _check_behaviour(
+            lambda m, v, t: explain(m, v, target=t, method=chosen), model, x, target, tolerance, interruptions
+        )
+        check_conformance(chosen, model, x, whole, target=target, layer=layer, tolerance=tolerance)
     else:
-        _check_behaviour(cast("Explain", method), model, x, tolerance, interruptions)
+        call = cast("Explain", method)
+        _check_behaviour(lambda m, v, _: call(m, v), model, x, target, tolerance, interruptions)
 
 
-def _check_behaviour(call: Explain, model: nn.Module, x: Any, tolerance: float, interruptions: int) -> None:
-    result = check_restores(model, x, lambda: call(model, x))
+def _check_behaviour(
+    call: Callable[[nn.Module, Any, Any], Explanation],
+    model: nn.Module,
+    x: Any,
+    target: Any,
+    tolerance: float,
+    interruptions: int,
+) -> Explanation:
+    """Call ``call(model, x, target)`` in many ways; gives what it gave for the whole batch."""
+    result = check_restores(model, x, lambda: call(model, x, target))
     samples = _samples(x)
     _check_form(result, x, samples)
-    again = call(model, x)
+    again = call(model, x, target)
     for name, relevance in named_tensors(result.relevance).items():
         if not torch.equal(relevance, named_tensors(again.relevance)[name]):
             raise AssertionError(f"The relevance of input {name!r} is not the same when called twice.")
     for i in range(samples):
-        _check_alone(result, call(model, _sample(x, i)), i, tolerance)
-    _check_interrupted(call, model, x, interruptions)
+        _check_alone(result, call(model, sample_of(x, i), target_of(target, i)), i, tolerance)
+    _check_interrupted(lambda: call(model, x, target), model, x, interruptions)
+    return result
 
 
 def _samples(x: Any) -> int:
@@ -82,10 +95,6 @@ def _samples(x: Any) -> int:
             f"check_method needs an input of two samples or more, got first dimensions {sorted(sizes)}."
         )
     return int(sizes.pop())
-
-
-def _sample(x: Any, i: int) -> Any:
-    return map_tensors(lambda tensor: tensor[i : i + 1], x)
 
 
 def _check_form(result: object, x: Any, samples: int) -> None:
@@ -142,7 +151,7 @@ def _check_alone(result: Explanation, alone: Explanation, i: int, tolerance: flo
             )
 
 
-def _check_interrupted(call: Explain, model: nn.Module, x: Any, interruptions: int) -> None:
+def _check_interrupted(call: Callable[[], object], model: nn.Module, x: Any, interruptions: int) -> None:
     parts = [part for _, part in model.named_modules() if not isinstance(part, torch.jit.ScriptModule)]
     chosen = sorted(
         {round(k * (len(parts) - 1) / max(interruptions - 1, 1)) for k in range(min(interruptions, len(parts)))}
@@ -154,7 +163,7 @@ def _check_interrupted(call: Explain, model: nn.Module, x: Any, interruptions: i
     for k in chosen:
         handle = parts[k].register_forward_hook(interrupt)
         try:
-            check_restores(model, x, lambda: call(model, x))
+            check_restores(model, x, call)
         except KeyboardInterrupt:
             continue
         finally:
