@@ -78,12 +78,14 @@ def explain(
     chosen = _method(method, composite, keep)
     if target is not None and targets is not None:
         raise InputError("Give target= (one explanation) or targets= (a list of them), not both.")
-    request = Request(model, layer, keep, inputs, dtype, device, memory, seed, Progress(progress))
+    told = Progress(progress)
+    request = Request(model, layer, keep, inputs, dtype, device, memory, seed, told)
     specs = [target] if targets is None else list(targets)
     if not specs:
         raise InputError("targets= is empty: expected at least one target.")
     with torch.inference_mode(False):  # in inference mode no graph is recorded, whatever enable_grad says
         results = request.run(chosen, x, specs)
+    told.finish()
     return results if targets is not None else results[0]
 
 

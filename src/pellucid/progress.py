@@ -24,13 +24,16 @@ class Progress:
         self._report = report
         self._started = self._told = time.monotonic()
 
-    def expect(self, total: int | None) -> None:
-        """How many rows will be run in all, as far as is known now."""
-        self.total = total
-
     def expect_more(self, rows: int) -> None:
         """``rows`` more will be run after those that were, as far as is known now."""
         self.total = self.done + rows
+
+    def finish(self) -> None:
+        """The work is done, whatever was expected: some methods need less than they may."""
+        if self.done and self.total != self.done:
+            self.total = self.done
+            if self._report is not None:
+                self._report(self.done, self.total, 0.0)
 
     def advance(self, count: int) -> None:
         """``count`` more rows were run."""

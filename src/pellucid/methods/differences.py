@@ -84,7 +84,7 @@ class DifferenceMethod(PointMethod):
                 details={"standard error": errors} if errors else {},
             )
 
-        call.progress.expect(2 * call.batch * background.size)
+        call.progress.expect_more((1 if first else 2) * call.batch * background.size)
         for part in compared(call, scalar, points, background, first):
             mean.add(part)
             if part.chunk.start + len(part.chunk.rows) >= part.chunk.width:  # every sample has had as many

@@ -77,9 +77,9 @@ class ScoreMethod(PointMethod):
         """See the class."""
         board = Board(self, call, scalar, points, self.features_of(call, points))
         rows = self.forwards(board.features.sizes.shape[1])
-        if rows is not None:
-            call.progress.expect_more(rows * call.batch)
-        for game in self.games_of(call, scalar, points, board.features):
+        for k, game in enumerate(self.games_of(call, scalar, points, board.features)):
+            if k == 0 and rows is not None:  # the baselines of a layer have been run
+                call.progress.expect_more(rows * call.batch)
             self.play(game, board)
         return board.found()
 

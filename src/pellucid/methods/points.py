@@ -73,6 +73,7 @@ class PointMethod(Method):
             there = self.at(call, scalar, layer_values(function, name))
             layers[name] = there.values[function.layer(name)]
             tables.update({f"{kind} at {name}": table for kind, table in there.tables.items()})
+            tables.update(_at_layers(there.details))
             notes.extend(note for note in there.notes if note not in notes)
         return self.dressed(call, scalar, found, layers=layers, notes=notes)
 
@@ -103,6 +104,7 @@ class PointMethod(Method):
             for name, value in parts.items()
         }
         at_layers = {point.name: value for point, value in found.values.items() if point.kind is Kind.LAYER}
+        details |= _at_layers(found.details)
         return Attribution(
             relevance=by_input(_at_inputs(found.values), ids),
             output=scalar.output,
@@ -149,6 +151,12 @@ class JointMethod(PointMethod):
 
 def _at_inputs(values: Mapping[Point, Tensor]) -> dict[Point, Tensor]:
     return {point: value for point, value in values.items() if point.kind is not Kind.LAYER}
+
+
+def _at_layers(details: Mapping[str, Mapping[Point, Tensor]]) -> dict[str, Tensor]:
+    """ "standard error at conv1", in the shape of the layer's output."""
+    layers = ((kind, at) for kind, parts in details.items() for at in parts.items() if at[0].kind is Kind.LAYER)
+    return {f"{kind} at {point.name}": value for kind, (point, value) in layers}
 
 
 def shaped(factors: Tensor, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,9 @@ def _segments(value: Tensor, caller: str) -> list[Tensor]:
     for picture in pictures(value, [2, 3], "Segments"):
         for maps, scale in zip(found, _SCALES, strict=True):
             least = max(1, round(_LEAST * value[0, 0].numel()))
-            segments = segmentation.felzenszwalb(picture * 2 - 1, scale=scale * share, sigma=0.8, min_size=least)
+            with warnings.catch_warnings():  # that many channels may be meant as slices
+                warnings.simplefilter("ignore", RuntimeWarning)
+                segments = segmentation.felzenszwalb(picture * 2 - 1, scale=scale * share, sigma=0.8, min_size=least)
             maps.append(torch.from_numpy(segments)[None])
     return [torch.stack(maps).long() for maps in found]
 

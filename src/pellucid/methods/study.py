@@ -97,8 +97,9 @@ class SamplingMethod(FeatureMethod):
         check_tolerance(self.tolerance, self.samples, self.most_samples, what="samples")
 
     def forwards(self, count: int) -> int | None:
-        """The samples, and one with no feature there."""
-        return (self.evaluations(count) + 1) * self.times if self.tolerance is None else None
+        """The samples, and one with no feature there where the scores sum to the distance from that."""
+        empty = 1 if self.conserves else 0
+        return (self.evaluations(count) + empty) * self.times if self.tolerance is None else None
 
     def evaluations(self, count: int) -> int:  # noqa: ARG002
         """How many coalitions of ``count`` features are played at first."""

@@ -64,7 +64,6 @@ class AblationCAM(ChannelMap):
             return weighted(((scalar.output[:, None] - left) / size).to(value.dtype), value, relu=self.relu)
 
         sites = Sites((site,), self.sites(call, target).inputs, ())
-        call.progress.expect((1 + count) * call.batch)
         call.partial = lambda: self.dressed(call, scalar, sites, [estimate()])
         for chunk in scalars_behind(call, scalar, site, output, count, without):
             left[chunk.rows, chunk.steps] = chunk.scalars

@@ -54,7 +54,7 @@ class ScoreCAM(ChannelMap):
         scalar, done = function.begin(target, [site.point])
         value = site.layout.unfold(done.values[site.point])
         scores = torch.full(value.shape[:2], -torch.inf, dtype=scalar.output.dtype, device=value.device)
-        call.progress.expect((1 + value.shape[1]) * call.batch)
+        call.progress.expect_more(value.shape[1] * call.batch)
         inputs = self.sites(call, target).inputs
         masked = _Masked(function.inputs, site, inputs, value)
 

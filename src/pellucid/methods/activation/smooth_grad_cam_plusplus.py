@@ -73,7 +73,7 @@ class SmoothGradCAMPlusPlus(ActivationMap):
         function = call.function
         scalar, done = function.begin(target, [site.point])
         value = site.layout.unfold(done.values[site.point])
-        call.progress.expect((1 + self.samples) * call.batch)
+        call.progress.expect_more(self.samples * call.batch)
         noise = Noise(call, function.inputs, self.noise, relative=self.relative)
         parts = torch.arange(self.samples).tensor_split(min(_PARTS, self.samples))
         sums = torch.zeros(len(parts), 3, *value.shape, dtype=value.dtype, device=value.device)

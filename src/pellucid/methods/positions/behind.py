@@ -84,7 +84,9 @@ def scalars_behind(
         change: makes them.
     """
     function = call.function
-    if not runs_behind(call, scalar, site, value):
+    alone = runs_behind(call, scalar, site, value)
+    call.progress.expect_more(steps * call.batch)
+    if not alone:
 
         def make(numbers: Tensor, rows: Tensor) -> Values:
             return {site.point: change(site.layout.rows(value, rows), numbers)}
