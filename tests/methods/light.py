@@ -33,12 +33,12 @@ LIGHT: dict[str, dict[str, Any]] = {
 }
 """Settings by method; the defaults where none are given. One line for a new method that is slow."""
 
-POSITIONS = ["convolutional", "transformer"]
+POSITIONS = ["convolutional", "transformer", "series", "volumes"]
 FITTING: dict[str, list[str]] = {
-    "deep-taylor": ["convolutional"],
-    "exact-shapley": ["dense", "recurrent", "transformer"],
+    "deep-taylor": ["convolutional", "series"],
+    "exact-shapley": ["dense", "recurrent", "series", "transformer"],
     "cam": ["pooled"],
-    "clrp": ["convolutional"],
+    "clrp": ["convolutional", "series"],
     "crp": POSITIONS,
     **dict.fromkeys((method.name for method in ACTIVATION_MAPS if method.name != "cam"), POSITIONS),
     **{method.name: ["transformer"] for method in ATTENTION_METHODS},

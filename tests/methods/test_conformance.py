@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,15 +10,25 @@ import torch
 from torch import Tensor, nn
 
 import pellucid as pl
-from pellucid.errors import InputError, TargetError
-from pellucid.methods import Method, method_named, methods
+from pellucid._api import Request
+from pellucid.errors import InputError, ModelError
+from pellucid.methods import Call, Method, method_named, methods
+from pellucid.methods.activation import ACTIVATION_MAPS
 from pellucid.methods.attention import ATTENTION_METHODS
+from pellucid.progress import Progress
 from pellucid.testing import check_method, check_restores
 from tests.methods.light import FITTING, LIGHT, MORE, lightened
 from tests.trace.models import MODELS, Made, numbers, seeded
 
 NAMES = sorted(methods())
 CASES = [(method, model) for method in NAMES for model in FITTING.get(method, sorted(MODELS))]
+LAYERS = {
+    "dense": "1", "convolutional": "2", "transformer": "0", "recurrent": "lstm", "series": "1", "volumes": "2",
+    "pooled": "1",
+}  # fmt: skip
+"""A layer of each model, at which methods are read too."""
+MAPS = {method.name for method in ACTIVATION_MAPS}
+ATTENTION = {method.name for method in ATTENTION_METHODS}
 
 
 def made(model: str) -> tuple[nn.Module, Tensor]:
@@ -32,109 +42,266 @@ def test_every_light_setting_is_of_a_method() -> None:
 
 
 @pytest.mark.parametrize(("name", "model"), CASES)
-def test_is_well_behaved(name: str, model: str) -> None:
-    """Shapes, dtype, device, batch = singles, the same twice, and no trace left, also when interrupted."""
-    module, x = made(model)
-    method = lightened(name)
-    check_method(lambda m, v: pl.explain(m, v, target=0, method=method), module, x, tolerance=2e-3)
-
-
-@pytest.mark.parametrize(("name", "model"), CASES)
-def test_settings_fit_in_json_and_the_file_keeps_all(name: str, model: str, tmp_path: Any) -> None:
-    module, x = made(model)
-    result = pl.explain(module, x, target=[0, 1, 2, 0][: len(x)], method=lightened(name))
-    assert result.method == name
-    assert len(result.target) == len(x)
-    json.dumps(dict(result.settings), allow_nan=False)
-    assert "@" in result.citation
-    result.save(tmp_path / "a.pellucid")
-    back = pl.load(tmp_path / "a.pellucid")
-    assert torch.equal(back.relevance, result.relevance)
-    assert set(back.details) == set(result.details)
-
-
-@pytest.mark.parametrize(("name", "model"), CASES)
-def test_double_precision_and_one_target_per_sample(name: str, model: str) -> None:
+def test_is_all_that_a_method_must_be(name: str, model: str) -> None:
+    """The public suite, with a target for each sample, and at a layer."""
     module, x = made(model)
     targets = [0, 1, 2, 1][: len(x)]
-    result = pl.explain(module.double(), x.double(), target=targets, method=lightened(name))
-    assert result.relevance.dtype == torch.float64
-    for i, target in enumerate(targets):
-        alone = pl.explain(module, x[i : i + 1].double(), target=target, method=lightened(name))
-        assert torch.allclose(result.relevance[i], alone.relevance[0], rtol=1e-6, atol=1e-9)
+    check_method(lightened(name), module, x, target=targets, layer=LAYERS[model], tolerance=2e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_small_memory_gives_the_same(name: str) -> None:
-    module, x = made(FITTING.get(name, ["convolutional"])[0])
-    method = lightened(name)
-    whole = pl.explain(module, x, target=1, method=method)
-    parts = pl.explain(module, x, target=1, method=method, memory=200_000)
-    scale = float(whole.relevance.abs().max())
-    assert torch.allclose(parts.relevance, whole.relevance, rtol=1e-4, atol=1e-5 * scale)
+def several() -> tuple[nn.Module, dict[str, Tensor]]:
+    """Token ids and columns."""
 
-
-@pytest.mark.parametrize("name", NAMES)
-def test_errors_leave_no_trace(name: str) -> None:
-    module, x = made(FITTING.get(name, ["convolutional"])[0])
-    method = lightened(name)
-    with pytest.raises(TargetError):
-        check_restores(module, x, lambda: pl.explain(module, x, target=99, method=method))
-    with pytest.raises(InputError, match="no module"):
-        check_restores(module, x, lambda: pl.explain(module, x, target=0, method=method, layer="none"))
-    with pytest.raises(InputError):
-        check_restores(module, x, lambda: pl.explain(module, x[:, :1], target=0, method=method))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_several_targets_are_as_one_at_a_time(name: str) -> None:
-    module, x = made(FITTING.get(name, ["convolutional"])[0])
-    method = lightened(name)
-    both = pl.explain(module, x, targets=[0, 1], method=method)
-    for target, one in enumerate(both):
-        alone = pl.explain(module, x, target=target, method=method)
-        assert torch.allclose(one.relevance, alone.relevance, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_seed_gives_the_same_again(name: str) -> None:
-    module, x = made(FITTING.get(name, ["convolutional"])[0])
-    method = lightened(name)
-    first, second = (pl.explain(module, x, target=0, method=method, seed=7) for _ in range(2))
-    assert torch.equal(first.relevance, second.relevance)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_says_what_it_is(name: str) -> None:
-    method = methods()[name]
-    for text in (method.cost, method.needs, method.advice):
-        assert isinstance(text, str)
-        assert len(text) > 5
-    assert (method.__doc__ or "").strip()
-    made = method_named(name)
-    assert str(made) == name
-    assert "@" in made.citation
-
-
-REFUSE_TOKENS = {"cam", *(method.name for method in ATTENTION_METHODS)}
-TOKENS = [name for name in NAMES if name not in REFUSE_TOKENS]
-
-
-@pytest.mark.parametrize("name", TOKENS)
-def test_token_ids_and_several_inputs(name: str) -> None:
     def forward(self: Any, words: Tensor, x: Tensor) -> Tensor:
         return self.head(torch.tanh(self.table(words).mean(1) + x))
 
     model = seeded(lambda: Made(forward, table=nn.Embedding(10, 6), head=nn.Linear(6, 3)))
     words = torch.randint(0, 10, (3, 5), generator=torch.Generator().manual_seed(0))
+    return model, {"words": words, "x": numbers(3, 6)}
+
+
+def attending() -> tuple[nn.Module, dict[str, Tensor]]:
+    """Token ids that attend to each other, and columns."""
+
+    def forward(self: Any, words: Tensor, x: Tensor) -> Tensor:
+        return self.head(self.attend(self.table(words)).mean(1) + x)
+
+    def build() -> nn.Module:
+        attend = nn.TransformerEncoderLayer(6, 2, 12, batch_first=True)
+        return Made(forward, table=nn.Embedding(10, 6), attend=attend, head=nn.Linear(6, 3))
+
+    return seeded(build), several()[1]
+
+
+def beside() -> tuple[nn.Module, dict[str, Tensor]]:
+    """A picture that is pooled, and columns."""
+
+    def forward(self: Any, picture: Tensor, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.conv(picture)).mean((2, 3)) + x)
+
+    model = seeded(lambda: Made(forward, conv=nn.Conv2d(3, 6, 3), head=nn.Linear(6, 3)))
+    return model, {"picture": numbers(3, 3, 6, 6), "x": numbers(3, 6)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_inputs(name: str) -> None:
+    model, x = (attending if name in ATTENTION else beside if name == "cam" else several)()
+    check_method(lambda m, v: pl.explain(m, v, target=0, method=lightened(name)), model, x, tolerance=2e-3)
+
+
+def refused(name: str, model: nn.Module, x: Any, *, target: Any = 0, layer: str | None = None) -> str:
+    """What the method says; it leaves no trace, and ``unfit`` says the same beforehand."""
+    with pytest.raises((InputError, ModelError)) as raised:
+        check_restores(model, x, lambda: pl.explain(model, x, target=target, method=lightened(name), layer=layer))
+    call = Request(model, layer).call(x)
+    call.target = pl.targets.resolve_targets(target, call.batch, class_names=None)
+    assert lightened(name).unfit(call) == str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", sorted({"cam", *ATTENTION}))
+def test_several_inputs_without_what_a_method_reads_are_refused(name: str) -> None:
+    told = refused(name, *several())
+    if name == "cam":
+        assert "global average pooling and one linear layer behind 'table', but there is Tanh" in told
+    else:
+        assert "No attention among the tokens of the explained input lies on the way to the explained scalar" in told
+
+
+# Layers: what a layer gets is what the inputs of the rest of the network would get.
+
+PARTS: dict[str, dict[str, Any]] = {
+    "clrp": {"composite": "epsilon"},
+    "deep-shap": {"background": ["zero"]},
+    "expected-gradients": {"background": ["zero"]},
+    "feature-permutation": {"background": ["zero"]},
+    "gradient-shap": {"noise": 0},
+    "xrai": {"baseline": "zero"},
+}
+"""Settings that mean the same at the inputs and at a layer of them."""
+OF_INPUTS = {
+    "smoothgrad": "noise",
+    "smoothgrad-squared": "noise",
+    "vargrad": "noise",
+    "deep-taylor": "the first layer's rule",
+}
+"""Methods whose values at a layer depend on something of the inputs; their own tests have these."""
+
+
+def behind() -> tuple[Any, Tensor]:
+    """A network whose first layer is linear, so that paths stay straight and zero stays zero."""
+    layers = (nn.Linear(6, 7, bias=False), nn.Tanh(), nn.Linear(7, 8), nn.ReLU(), nn.Linear(8, 3))
+    return seeded(lambda: nn.Sequential(*layers)).double(), numbers(4, 6).clamp(-1, 1).double()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {*MAPS, *ATTENTION, *OF_INPUTS, "crp"}])
+def test_a_layer_gets_what_the_inputs_of_the_rest_would(name: str) -> None:
+    model, x = behind()
+    method = lightened(name).with_settings(**PARTS.get(name, {}))
+    found = pl.explain(model, x, target=[0, 1, 2, 1], method=method, layer=["0", "2"])
+    inner = model[0](x).detach()
+    rest = pl.explain(model[1:], inner, target=[0, 1, 2, 1], method=method)
+    assert torch.allclose(found.layers["0"], rest.relevance, rtol=1e-6, atol=1e-9)
+    assert bool(found.layers["0"].any())
+    assert found.layers["2"].shape == (4, 8)
+    whole = pl.explain(model, x, target=[0, 1, 2, 1], method=method)
+    assert torch.allclose(found.relevance, whole.relevance, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(OF_INPUTS))
+def test_other_methods_have_layers_too(name: str) -> None:
+    model, x = behind()
+    found = pl.explain(model, x, target=1, method=lightened(name), layer="2").layers["2"]
+    assert found.shape == (4, 8)
+    assert bool(torch.isfinite(found).all())
+    assert bool(found.any())
+
+
+@pytest.mark.parametrize("name", sorted(MAPS | ATTENTION))
+def test_a_map_is_made_at_the_layer(name: str) -> None:
+    """Of the positions that the layer has; a network that begins there gives the same one."""
+    model, x = made(FITTING[name][0])
+    layers: dict[str, tuple[str, tuple[int, ...]]] = {
+        "convolutional": ("2", (2, 6, 6)), "transformer": ("0", (2, 5)), "pooled": ("1", (2, 6, 6))
+    }  # fmt: skip
+    layer, shape = layers[FITTING[name][0]]
+    there = pl.explain(model, x, target=1, method=lightened(name), layer=layer).layers[layer]
+    assert there.shape == shape
+    assert bool(torch.isfinite(there).all())
+    assert bool(there.any())
+
+
+@pytest.mark.parametrize("name", sorted(MAPS | ATTENTION | {"crp"}))
+def test_layers_without_positions_or_attention_are_refused(name: str) -> None:
+    model, x = behind()
+    told = refused(name, model, x, layer=None if name in ATTENTION else "2")
+    if name in ATTENTION:
+        assert "No attention among the tokens of the explained input" in told
+    else:
+        assert "no positions of the input can be told apart. The layers that ran" in told
+
+
+@pytest.mark.parametrize("name", sorted(ATTENTION))
+def test_a_module_without_attention_is_refused(name: str) -> None:
+    model, x = made("transformer")
+    with pytest.raises(InputError, match="The module '2' holds no attention among the tokens of the input"):
+        pl.explain(model, x, target=0, method=lightened(name), layer="2")
+
+
+# Neurons: a unit of an inner layer is explained as the output of a network that ends there.
+
+
+def ending(model: Any, name: str) -> tuple[str, nn.Module, int]:
+    """A unit as a target, and the network up to it with the unit's index."""
+    if name == "dense":
+        return "1:4", model[:2], 4
+    if name == "transformer":
+        return "0:2", Made(lambda self, x: self.first(x).mean(1), first=model[0]).eval(), 2
+    head = {"convolutional": model[:3], "pooled": model[:2]}[name]
+    return f"{len(head) - 1}:3", nn.Sequential(*head, nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval(), 3
+
+
+AGAINST_CLASSES = {"clrp", "finer-cam"}
+NEURONS = [
+    (name, model)
+    for name in NAMES
+    for model in FITTING.get(name, ["convolutional", "dense"])[:2]
+    if name not in AGAINST_CLASSES and model in ("dense", "convolutional", "transformer", "pooled")
+]
+
+
+def test_every_method_but_those_that_compare_classes_has_neurons() -> None:
+    assert {name for name, _ in NEURONS} == set(NAMES) - AGAINST_CLASSES
+
+
+@pytest.mark.parametrize(("name", "model"), NEURONS)
+def test_a_neuron_is_explained_as_the_output_of_what_leads_to_it(name: str, model: str) -> None:
+    module, x = made(model)
+    module, x = module.double(), x.double()
+    target, head, index = ending(module, model)
+    ours = pl.explain(module, x, target=target, method=lightened(name))
+    theirs = pl.explain(head, x, target=index, method=lightened(name))
+    assert torch.allclose(ours.output, theirs.output)
+    assert torch.allclose(ours.relevance, theirs.relevance, rtol=1e-6, atol=1e-9)
+    assert bool(ours.relevance.any())
+
+
+@pytest.mark.parametrize("name", sorted(AGAINST_CLASSES))
+def test_what_compares_classes_refuses_a_neuron(name: str) -> None:
+    model, x = made("convolutional")
+    with pytest.raises(InputError, match=f"{name} compares a class with others: expected a class as the target"):
+        check_restores(model, x, lambda: pl.explain(model, x, target="2:3", method=lightened(name)))
+
+
+# Random numbers and progress.
+
+STOCHASTIC = {
+    "expected-gradients", "feature-permutation", "gradient-shap", "hsic", "kernel-shap", "lime", "owen-values",
+    "permutation-shapley", "rise", "smooth-grad-cam++", "smoothgrad", "smoothgrad-squared", "sobol", "vargrad",
+}  # fmt: skip
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for every generator that a method takes."""
+    taken: list[int] = []
+    plain: Callable[[Call, int], torch.Generator] = Call.generator
+
+    def generator(self: Call, offset: int = 0) -> torch.Generator:
+        taken.append(offset)
+        return plain(self, offset)
+
+    monkeypatch.setattr(Call, "generator", generator)
+    return taken
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_draws_random_numbers_tells_its_error_and_progress_ends(name: str, draws: list[int]) -> None:
+    module, x = made(FITTING.get(name, ["convolutional"])[0])
+    progress = Watched()
     method = lightened(name)
-    x = {"words": words, "x": numbers(3, 6)}
-    check_method(lambda m, v: pl.explain(m, v, target=0, method=method), model, x, tolerance=2e-3)
+    (found,) = Request(module, progress=progress).run(method, x, [0])
+    assert bool(draws) == (name in STOCHASTIC)
+    if draws:
+        error = found.details["standard error"]
+        assert error.shape == found.relevance.shape
+        assert bool(torch.isfinite(error).all())
+        assert bool((error >= 0).all())
+        flat = name == "smooth-grad-cam++"  # behind its layer this model is linear, so that no noise changes a gradient
+        assert bool(error.any()) != flat
+    assert all(total is None or done <= total for done, total in progress.told)
+    told: list[tuple[int, int | None, float | None]] = []
+    pl.explain(module, x, target=0, method=method, progress=lambda *report: told.append(report))
+    assert [done for done, *_ in told] == sorted(done for done, *_ in told)
+    assert not told or told[-1] == (progress.done, progress.done, 0.0)
+    assert bool(told) == (progress.done > 0)
+
+
+class Watched(Progress):
+    """Progress that keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[int, int | None]] = []
+
+    def advance(self, count: int) -> None:
+        super().advance(count)
+        self.told.append((self.done, self.total))
+
+
+def test_errors_of_a_layer_are_told_beside_it() -> None:
+    model, x = behind()
+    found = pl.explain(model, x, target=1, method=lightened("smoothgrad"), layer="2")
+    assert found.details["standard error at 2"].shape == found.layers["2"].shape
+    found = pl.explain(model, x, target=1, method=lightened("permutation-shapley"), layer="2")
+    assert "standard error" not in found.details  # 6 columns are enumerated, 8 units are not
+    assert bool((found.details["standard error at 2"] > 0).any())
 
 
 def test_every_method_is_found_by_name_and_the_error_offers_near_ones() -> None:
     for name in NAMES:
-        assert isinstance(method_named(name.replace("-", "_")), Method)
+        assert isinstance(method_named(name.replace("_", "-").replace("-", "_")), Method)
+        assert str(method_named(name)) == name
     with pytest.raises(InputError, match="Did you mean 'integrated-gradients'"):
         method_named("integrated-gradient")
     with pytest.raises(InputError, match="Expected a method's name or a Method, got 3"):
