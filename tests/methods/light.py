@@ -36,7 +36,7 @@ LIGHT: dict[str, dict[str, Any]] = {
 POSITIONS = ["convolutional", "transformer", "series", "volumes"]
 FITTING: dict[str, list[str]] = {
     "deep-taylor": ["convolutional", "series"],
-    "exact-shapley": ["dense", "recurrent", "series", "transformer"],
+    "exact-shapley": ["dense", "recurrent", "transformer"],
     "cam": ["pooled"],
     "clrp": ["convolutional", "series"],
     "crp": POSITIONS,

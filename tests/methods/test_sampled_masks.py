@@ -185,3 +185,14 @@ def test_a_constant_output_gives_nothing_and_no_nan(method: Method) -> None:
 
     found = pl.explain(Constant(), torch.ones(1, 4), target=0, method=method)
     assert torch.allclose(found.relevance, torch.zeros(1, 4), atol=1e-6)
+
+
+def test_both_orders_of_sobol_are_told_by_feature() -> None:
+    """Also of a sample that has fewer features than others, as one of its values is the baseline's."""
+    x = numbers(2, 6).double()
+    x[0, 1] = 0
+    found = pl.explain(wavy(), x, target=1, method=Sobol(samples=200))
+    assert torch.equal(found.details["total order"], found.details["feature scores"])
+    assert (found.details["total order"] == 0).tolist() == [[False, True, *[False] * 4], [False] * 6]
+    alone = pl.explain(wavy(), x[:1], target=1, method=Sobol(samples=200))
+    assert torch.equal(alone.details["first order"], found.details["first order"][:1])

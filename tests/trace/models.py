@@ -56,16 +56,14 @@ def convolutional() -> nn.Module:
 
 
 def series() -> nn.Module:
-    return seeded(
-        lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(16, 3))
-    )
+    return seeded(lambda: nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(16, 3)))
 
 
 def volumes() -> nn.Module:
     def build() -> nn.Module:
         norm = nn.BatchNorm3d(3)
         nn.init.uniform_(norm.running_mean, -0.5, 0.5)
-        return nn.Sequential(nn.Conv3d(2, 3, 2), norm, nn.GELU(), nn.AvgPool3d(2, 1), nn.Flatten(), nn.Linear(24, 3))
+        return nn.Sequential(nn.Conv3d(2, 3, 2), norm, nn.GELU(), nn.Flatten(), nn.Linear(24, 3))
 
     return seeded(build)
 
@@ -93,7 +91,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transformer": (transformer, (2, 5, 6)),
     "recurrent": (recurrent, (2, 5, 6)),
     "series": (series, (2, 2, 10)),
-    "volumes": (volumes, (2, 2, 4, 4, 4)),
+    "volumes": (volumes, (2, 2, 3, 3, 3)),
 }
 
 

@@ -97,6 +97,9 @@ class Method(ABC):
     walks: ClassVar[bool] = False
     """Whether it walks a recorded graph, whose memory grows with the batch, instead of calling the model row by row."""
 
+    placed: ClassVar[bool] = False
+    """Whether ``layer=`` says where it works, so that what the inputs get depends on that."""
+
     @abstractmethod
     def attribute(self, call: Call, target: Target) -> Attribution:
         """Explain ``target`` for every sample of the call.

@@ -19,9 +19,10 @@ def classes_of(target: Target, logits: Tensor, *, caller: str) -> list[int]:
         caller: the method, for the error.
 
     Raises:
-        InputError: the target is no class of a classifier of several.
+        InputError: the target is no class of a classifier of several. TargetError: it is out of range.
     """
     fixed = target.fix(logits)
+    fixed.weights(logits)
     parts = fixed.parts if isinstance(fixed, PerSample) else (fixed,) * len(logits)
     classes = [getattr(part, "index", None) for part in parts]
     known = [index for index in classes if isinstance(index, int)]

@@ -58,6 +58,7 @@ class CRP(LRP):
     name: ClassVar[str] = "crp"
     cost: ClassVar[str] = "1 forward + 2 walks"
     needs: ClassVar[str] = "a layer with units: channels, features"
+    placed: ClassVar[bool] = True
     advice: ClassVar[str] = "What single channels stand for in a decision, and where in the input each one looks."
 
     def __post_init__(self) -> None:

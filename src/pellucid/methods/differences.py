@@ -84,12 +84,18 @@ class DifferenceMethod(PointMethod):
                 details={"standard error": errors} if errors else {},
             )
 
-        call.progress.expect_more((1 if first else 2) * call.batch * background.size)
+        call.progress.expect_more(self._rows(call, background.size, first))
         for part in compared(call, scalar, points, background, first):
             mean.add(part)
             if part.chunk.start + len(part.chunk.rows) >= part.chunk.width:  # every sample has had as many
                 self.offer(call, scalar, points, found)
         return found()
+
+    def _rows(self, call: Call, size: int, first: Run | None) -> int:
+        """How many rows :func:`compared` runs: of the samples once where every chunk holds all of them once."""
+        most = most_rows(call)
+        whole = call.batch <= most and min(size, most // call.batch) == 1
+        return call.batch * (size + ((first is None) if whole else size))
 
 
 @dataclass(frozen=True, slots=True)

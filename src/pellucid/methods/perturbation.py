@@ -34,6 +34,7 @@ class Estimate:
         scores: (M, F), float64.
         errors: (M, F), their standard errors, where they are sampled and there is enough to tell.
         tables: further tensors (M, ...) by name.
+        by_feature: further tensors (M, F) by name.
         notes: what a reader must know.
         settings: what was found on the way.
     """
@@ -41,6 +42,7 @@ class Estimate:
     scores: Tensor
     errors: Tensor | None = None
     tables: Mapping[str, Tensor] = field(default_factory=dict)
+    by_feature: Mapping[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
 
@@ -168,6 +170,9 @@ class Board:
         for name, table in estimate.tables.items():
             whole = self._tables.setdefault(name, table.new_zeros(len(self._reached), *table.shape[1:]))
             whole[samples] = table
+        for name, table in estimate.by_feature.items():
+            whole = self._tables.setdefault(name, torch.zeros_like(self._scores))
+            whole[where] = table.to(whole)
         for text in estimate.notes:
             self.note(text)
         self._settings.update(estimate.settings)

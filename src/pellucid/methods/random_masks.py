@@ -103,5 +103,6 @@ def _stretched(masks: Tensor, kind: Smooth, shifts: Sequence[Tensor]) -> Tensor:
         places = (places * (cells / length) - 0.5).clamp(0, cells - 1).to(masks.dtype)
         weights = (1 - (places[..., None] - torch.arange(cells, device=masks.device)).abs()).clamp(min=0)
         moved = masks.movedim(axis, 1)
-        masks = torch.bmm(weights, moved.reshape(*moved.shape[:2], -1)).reshape(len(moved), size, *moved.shape[2:]).movedim(1, axis)
+        stretched = torch.bmm(weights, moved.reshape(*moved.shape[:2], -1))
+        masks = stretched.reshape(len(moved), size, *moved.shape[2:]).movedim(1, axis)
     return masks

@@ -161,11 +161,7 @@ class SmoothGrad(JointMethod):
         self, points: Mapping[Point, Tensor], moments: Mapping[Point, Moments], taken: int, notes: tuple[str, ...]
     ) -> AtPoints:
         results = {point: self.result(parts) for point, parts in moments.items()}
-        errors = {
-            point: error.to(points[point].dtype)
-            for point, (_, error) in results.items()
-            if error is not None and point.kind is not Kind.LAYER
-        }
+        errors = {point: error.to(points[point].dtype) for point, (_, error) in results.items() if error is not None}
         unit = ("output" if self.multiply_by_input else "gradient") + (" squared" if self.degree == 2 else "")
         return AtPoints(
             {point: value.to(points[point].dtype) for point, (value, _) in results.items()},

@@ -134,8 +134,8 @@ class _Study(Study):
             index = ratio if name == "total" else torch.where(known, 1 - ratio, 0.0)
             found[name] = index[:, 0], error
         scores, errors = found[self._order]
-        tables = {f"{name} order": index for name, (index, _) in found.items()}
-        return Estimate(scores, errors, tables=tables, settings={"designs": designs})
+        orders = {f"{name} order": index for name, (index, _) in found.items()}
+        return Estimate(scores, errors, by_feature=orders, settings={"designs": designs})
 
 
 def _uniform(generator: torch.Generator, count: int, dimensions: int) -> Tensor:

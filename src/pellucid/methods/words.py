@@ -42,8 +42,8 @@ def words_at(call: Call, owner: Point, value: Tensor) -> Tensor:
         raise InputError(
             f"features='words': nothing tells which tokens of the {owner} make a word. Load the model with its "
             "tokenizer (pellucid.load_model('hf:...')) and explain its token ids, or give the word of every token as "
-            "numbers, such as features=encoding.word_ids(0), None being never taken away. features='tokens' takes every "
-            "token for itself."
+            "numbers, such as features=encoding.word_ids(0), None being never taken away. features='tokens' takes "
+            "every token for itself."
         )
     kept = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id, tokenizer.mask_token_id}
     return torch.tensor([_numbered(tokenizer, row, kept) for row in ids.tolist()], device=value.device)

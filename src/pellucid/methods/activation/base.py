@@ -53,6 +53,7 @@ class ActivationMap(Method):
     needs: ClassVar[str] = "a layer with positions (a feature map or tokens) on the way to the explained scalar"
     unit: ClassVar[str] = "activation"
     walks: ClassVar[bool] = True
+    placed: ClassVar[bool] = True
     shares: ClassVar[bool] = False
     """Whether the map's values are shares of the output, of which the sum is kept when the map is resized."""
     divided: ClassVar[bool] = True
