@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -129,7 +129,7 @@ class Conductance(JointMethod):
                 sums[point].add(chunk, {**here, **chunk.values}[point], gradient)
 
     def _through_neuron(
-        self, call: Call, scalar: Scalar, inputs: Mapping[Point, Tensor], baselines: list[Values]
+        self, call: Call, scalar: Scalar, inputs: Mapping[Point, Tensor], baselines: Sequence[Values]
     ) -> AtPoints:
         """Every step's ``dy/dz`` at the neuron, carried on to the inputs, times their way."""
         unit = parse_target(self.neuron)
