@@ -19,17 +19,18 @@ LIGHT: dict[str, dict[str, Any]] = {
     "feature-permutation": {"background": ["zero", "mean"], "permutations": 2},
     "gradient-shap": {"samples": 8, "noise": 0.1},
     "integrated-gradients": {"steps": 8},
-    "hsic": {"samples": 100},
+    "hsic": {"samples": 50},
     "internal-influence": {"steps": 8},
     "kernel-shap": {"samples": 200},
-    "lime": {"samples": 200},
+    "lime": {"samples": 100},
     "owen-values": {"samples": 200},
     "permutation-shapley": {"samples": 200},
-    "rise": {"samples": 100},
+    "rise": {"samples": 50},
     "smoothgrad": {"samples": 6},
     "smoothgrad-squared": {"samples": 6},
-    "sobol": {"samples": 200},
+    "sobol": {"samples": 50},
     "vargrad": {"samples": 6, "noise": 0.5},
+    "xrai": {"steps": 8},
 }
 """Settings by method; the defaults where none are given. One line for a new method that is slow."""
 
