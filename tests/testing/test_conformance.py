@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -140,6 +140,13 @@ class Coarse(Changed):
         return value.float()
 
 
+class Mingled(Changed):
+    """Lets a little of its batch mates in."""
+
+    def change(self, call: Call, value: Tensor) -> Tensor:
+        return value + 1e-5 * value.mean(0)
+
+
 class Lenient(Own):
     """Explains class 0 where the target is out of range."""
 
@@ -177,6 +184,7 @@ FAULTS = [
     (Unfit, r"unfit\(\) says of this model and input: layer '0' is no convolution"),
     (Forgetful, "another with memory for one sample: off by"),
     (Coarse, "With dtype='float64' the relevance of input 'x' is torch.float32"),
+    (Mingled, "With dtype='float64' the relevance of input 'x' of sample 3 depends on its batch mates: off by"),
     (Lenient, "Given a class that is out of range, it raises nothing; expected TargetError"),
     (Clumsy, "it raises IndexError instead of TargetError: out of bounds"),
     (Shallow, r"With layer='1', layers must hold finite values of 4 samples there; it holds None"),
@@ -187,6 +195,44 @@ FAULTS = [
 def test_faults_are_named(method: type[Own], fault: str) -> None:
     with pytest.raises(AssertionError, match=fault):
         check_method(method, dense(), numbers(4, 6), layer="1")
+
+
+class Lazy(Own):
+    """Gives for every target what it found for the first."""
+
+    def attribute_all(self, call: Call, targets: Sequence[Target]) -> list[Attribution]:
+        return [self.attribute(call, targets[0])] * len(targets)
+
+
+def test_a_target_for_each_sample() -> None:
+    targets = [0, 1, 2, 1]
+    check_method(Own, dense(), numbers(4, 6), target=targets, layer="1")
+    with pytest.raises(AssertionError, match="The relevance of input 'x' is another as one of several targets"):
+        check_method(Lazy, dense(), numbers(4, 6), target=targets)
+
+
+class Placed(Own):
+    """Works at the layer that is named, where it halves what it finds."""
+
+    placed: ClassVar[bool] = True
+
+    def attribute(self, call: Call, target: Target) -> Attribution:
+        found = super().attribute(call, target)
+        return replace(
+            found, relevance={name: value / (1 + len(call.layers)) for name, value in found.relevance.items()}
+        )
+
+
+class Torn(Placed):
+    """Says that it works at the inputs."""
+
+    placed: ClassVar[bool] = False
+
+
+def test_a_method_that_works_at_the_layer_says_so() -> None:
+    check_method(Placed, dense(), numbers(4, 6), layer="1")
+    with pytest.raises(AssertionError, match="The relevance of input 'x' is another with layer='1'"):
+        check_method(Torn, dense(), numbers(4, 6), layer="1")
 
 
 def test_settings_that_json_cannot_hold_are_named() -> None:
