@@ -1,13 +1,16 @@
-"""The wheel and the sdist hold what they must: built, then installed into a fresh environment and used there."""
+"""The wheel and the sdist hold what they must: built, then installed with what they require, and used there."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
-def run(*words: str | Path, cwd: Path) -> str:
+def run(*words: str | Path, cwd: Path, seconds: float = 600) -> str:
     """Run a command without this checkout on the path; its output, or the error with all that it said."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     done = subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
+        [str(word) for word in words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=seconds
     )
     assert done.returncode == 0, f"{words} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
@@ -35,20 +38,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return wheel, sdist
 
 
-def install(package: Path, folder: Path) -> Path:
-    """A fresh environment with only ``package`` of its own, the libraries from this one; its Python."""
-    folder.mkdir()
-    wheels = folder / "wheels"
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, package, cwd=folder)
-    venv.create(folder / "fresh", with_pip=False)
-    python = folder / "fresh" / "bin" / "python"
-    run(*pip, "--python", python, "install", "--no-index", "--no-deps", *wheels.iterdir(), cwd=folder)
-    (site,) = (folder / "fresh" / "lib").glob("python*/site-packages")
-    libraries = Path(pytest.__file__).resolve().parents[1]
-    # Only the folder goes on the path, not its .pth files: those would bring in this checkout.
-    (site / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
-    return python
+@pytest.fixture(scope="module")
+def complete(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The Python of a fresh environment in which pip installed the wheel and what it requires, at our versions."""
+    folder = tmp_path_factory.mktemp("fresh") / "environment"
+    venv.create(folder, with_pip=True)
+    python = folder / "bin" / "python"
+    pip_install(python, "-c", ROOT / "constraints.txt", built[0])
+    yield python
+    shutil.rmtree(folder)  # torch and its libraries are gigabytes
+
+
+def pip_install(python: Path, *words: str | Path) -> None:
+    run(python, "-m", "pip", "--disable-pip-version-check", "install", *words, cwd=python.parent, seconds=1800)
 
 
 def tracked(folder: str, suffix: str) -> set[str]:
@@ -73,12 +75,22 @@ def test_sdist_holds_what_the_tests_need(built: tuple[Path, Path]) -> None:
     assert wanted - names == set()
 
 
+def test_pip_brings_all_that_is_required_and_nothing_of_the_extras(complete: Path) -> None:
+    run(complete, "-m", "pip", "check", cwd=complete.parent)
+    listed = json.loads(run(complete, "-m", "pip", "list", "--format", "json", cwd=complete.parent))
+    names = {item["name"].lower() for item in listed}
+    assert {"pellucid", "torch", "numpy", "safetensors", "pillow", "typer", "rich", "jinja2"} <= names
+    assert not {"torchvision", "timm", "transformers", "matplotlib", "pandas", "scikit-learn", "pytest"} & names
+
+
 @pytest.mark.parametrize("which", [0, 1], ids=["wheel", "sdist"])
-def test_installed_package_works(built: tuple[Path, Path], which: int, tmp_path: Path) -> None:
-    python = install(built[which], tmp_path / "installed")
-    command = python.with_name("pellucid")
-    place = run(python, "-c", "import pellucid; print(pellucid.__file__)", cwd=tmp_path)
-    assert place.startswith(str(tmp_path))
+def test_installed_package_works(built: tuple[Path, Path], complete: Path, which: int, tmp_path: Path) -> None:
+    if which == 1:  # in the same environment: what it requires is there
+        pip_install(complete, "hatchling")
+        pip_install(complete, "--force-reinstall", "--no-deps", "--no-build-isolation", built[1])
+    command = complete.with_name("pellucid")
+    place = run(complete, "-c", "import pellucid; print(pellucid.__file__)", cwd=tmp_path)
+    assert place.startswith(str(complete.parents[1]))
     assert run(command, "--version", cwd=tmp_path).startswith("pellucid ")
     assert "epsilon" in run(command, "rules", cwd=tmp_path).lower()
     program = (
@@ -90,4 +102,4 @@ def test_installed_package_works(built: tuple[Path, Path], which: int, tmp_path:
         "assert '<' in e.to_html()\n"
         "print('fine')"
     )
-    assert run(python, "-c", program, cwd=tmp_path).strip().endswith("fine")
+    assert run(complete, "-c", program, cwd=tmp_path).strip().endswith("fine")
