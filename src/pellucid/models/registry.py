@@ -11,6 +11,8 @@ import torch
 
 from pellucid.errors import FileError, InputError
 from pellucid.models.demo import load_demo
+from pellucid.models.exported.load import SUFFIX as PROGRAM
+from pellucid.models.exported.load import load_exported
 from pellucid.models.from_python import load_python
 from pellucid.models.from_timm import load_timm
 from pellucid.models.from_torchvision import load_torchvision
@@ -29,6 +31,7 @@ LOADERS: dict[str, Callable[[Spec], LoadedModel]] = {
     "hf": load_transformers,
     "python": load_python,
     "mxnet": load_mxnet,
+    "pt2": load_exported,
 }
 WHOLE_MODELS = (".pt", ".pth", ".pt2", ".ts", ".onnx", ".safetensors", ".params")
 
@@ -102,6 +105,8 @@ def _of_file(spec: str) -> str:
     name = spec.partition("?")[0]
     if name.endswith(SYMBOL) and name.partition(":")[0] not in LOADERS:
         return f"mxnet:{spec}"
+    if spec.endswith(PROGRAM) and spec.partition(":")[0] not in LOADERS:
+        return f"pt2:{spec}"
     if ":" not in spec and (Path(spec).suffix.lower() in WHOLE_MODELS or Path(spec).is_file()):
         raise InputError(
             f"{spec!r} is a file alone, which does not say how the network is built; whole models in files cannot be "

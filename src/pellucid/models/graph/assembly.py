@@ -113,18 +113,20 @@ class Call:
         if index >= len(self.node.subgraphs):
             raise FileError(f"{self.where} must hold a subgraph {index}, but holds {len(self.node.subgraphs)}.")
         graph = self.node.subgraphs[index]
-        return assemble(graph, {}, self._assembly.table, kind=self._assembly.kind, keep_inputs=True)
+        nested = self._assembly.nested
+        return assemble(graph, {}, self._assembly.table, kind=self._assembly.kind, keep_inputs=True, nested=nested)
 
 
 class Assembly:
     """Collects the layers and steps of one module."""
 
-    def __init__(self, table: Table, kind: str) -> None:
+    def __init__(self, table: Table, kind: str, *, nested: bool = False) -> None:
         self.table = table
         self.kind = kind
+        self.nested = nested
         self.layers: dict[str, nn.Module] = {}
         self.calls: list[tuple[str, tuple[Value | None, ...], tuple[Value, ...]]] = []
-        self.names = Names(taken=_Taken())
+        self.names = Names(taken=_Taken(), nested=nested)
         self._shared: dict[Any, str] = {}
 
     def add(
@@ -158,9 +160,10 @@ class Assembly:
         wanted = {id(value) for _, value in outputs}
         needed = []
         for call in reversed(self.calls):
-            if any(id(value) in wanted for value in call[2]):
+            if getattr(self.layers[call[0]], "mutates", False) or any(id(value) in wanted for value in call[2]):
                 needed.append(call)
                 wanted.update(id(value) for value in call[1] if value is not None)
+        kept = {call[0] for call in needed}
         numbers: dict[int, int] = {}
         held: list[tuple[str, int]] = []
         tensors: dict[str, Tensor] = {}
@@ -169,8 +172,13 @@ class Assembly:
             if id(value) not in numbers:
                 numbers[id(value)] = len(numbers)
                 if value.tensor is not None:
-                    name = self.names(value.name)
-                    tensors[name] = as_parameter(value) if value.learned else value.tensor
+                    made = as_parameter(value) if value.learned else value.tensor
+                    parent, _, last = value.name.rpartition(".")
+                    layer = self.layers[parent] if parent in kept else None
+                    name = value.name
+                    if getattr(layer, last, None) is not made:
+                        name = self.names(f"{name}_" if hasattr(layer, last) else name)
+                        tensors[name] = made
                     held.append((name, numbers[id(value)]))
             return numbers[id(value)]
 
@@ -202,6 +210,7 @@ def assemble(
     learned: Callable[[str], bool] = lambda _: True,
     ignored: frozenset[int] = frozenset(),
     keep_inputs: bool = False,
+    nested: bool = False,
 ) -> GraphModule:
     """Put the module together.
 
@@ -213,13 +222,14 @@ def assemble(
         learned: whether the weight of this name is trained, or a constant.
         ignored: variables (places) that are no inputs though they have no value: labels of a loss.
         keep_inputs: whether variables that nothing uses are inputs too.
+        nested: whether dots in names are paths of modules in modules.
 
     Raises:
         ModelError: operators are not in the table; the text lists all of them.
     """
     reached = graph.reached()
     _refuse_unknown(graph, reached, table, kind)
-    assembly = Assembly(table, kind)
+    assembly = Assembly(table, kind, nested=nested)
     # Two nodes of one name without an operator are the same variable.
     slots = [place if node.op else node.name for place, node in enumerate(graph.nodes)]
     uses = Counter(slots[place] for place, _ in graph.heads)

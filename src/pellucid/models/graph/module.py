@@ -49,7 +49,7 @@ class GraphModule(nn.Module):
     tensor, else a tuple.
 
     Args:
-        layers: by name; what the steps call.
+        layers: by name; what the steps call. Dots in a name make modules that hold modules.
         steps: in running order.
         inputs: the names of the inputs and the value that each is.
         held: tensors of the graph itself: their names (parameters or buffers, see ``tensors``) and values.
@@ -77,21 +77,33 @@ class GraphModule(nn.Module):
         self._inputs = tuple(value for _, value in inputs)
         self._outputs = tuple(value for _, value in outputs)
         self._held = tuple(held)
+        for name in sorted(layers, key=lambda name: name.count(".")):
+            parent, _, last = name.rpartition(".")
+            self._holder(parent).add_module(last, layers[name])
         for name, tensor in (tensors or {}).items():
+            parent, _, last = name.rpartition(".")
             if isinstance(tensor, nn.Parameter):
-                self.register_parameter(name, tensor)
+                self._holder(parent).register_parameter(last, tensor)
             else:
-                self.register_buffer(name, tensor)
-        for name, layer in layers.items():
-            self.add_module(name, layer)
+                self._holder(parent).register_buffer(last, tensor)
+
+    def _holder(self, path: str) -> nn.Module:
+        """The module at a path, made where there is none."""
+        here: nn.Module = self
+        for name in path.split(".") if path else ():
+            if name not in here._modules:
+                here.add_module(name, nn.Module())
+            here = here.get_submodule(name)
+        return here
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the steps on the inputs, given in order or by name."""
         values: dict[int, Any] = dict(zip(self._inputs, self._ordered(inputs, named), strict=True))
         for name, value in self._held:
-            values[value] = getattr(self, name)
+            parent, _, last = name.rpartition(".")
+            values[value] = getattr(self.get_submodule(parent), last)
         for step in self.steps:
-            result = self._modules[step.layer](  # type: ignore[misc]
+            result = self.get_submodule(step.layer)(
                 *(None if place is None else values[place] for place in step.takes)
             )
             if len(step.makes) == 1 and not isinstance(result, (tuple, list)):
@@ -108,7 +120,7 @@ class GraphModule(nn.Module):
         origin = {value: name for name, value in (*zip(self.input_names, self._inputs, strict=True), *self._held)}
         lines, shown = [f"{type(self).__name__}(  # {', '.join(self.input_names)}"], set()
         for step in self.steps:
-            layer = "again" if step.layer in shown else repr(self._modules[step.layer]).replace("\n", "\n  ")
+            layer = "again" if step.layer in shown else repr(self.get_submodule(step.layer)).replace("\n", "\n  ")
             shown.add(step.layer)
             sources = ", ".join("-" if place is None else origin[place] for place in step.takes)
             lines.append(f"  ({step.layer}): {layer}  <- {sources}")

@@ -11,17 +11,18 @@ class Names:
 
     Args:
         taken: names that must not be given.
+        nested: dots in names stay, as paths of modules in modules.
     """
 
-    def __init__(self, taken: Container[str] = ()) -> None:
+    def __init__(self, taken: Container[str] = (), *, nested: bool = False) -> None:
         self._taken = taken
+        self._parted = r"[^\w.]+" if nested else r"\W+"
         self._given: set[str] = set()
 
     def __call__(self, wanted: str) -> str:
         """A name made of letters, digits and underscores, given never before."""
-        name = re.sub(r"\W+", "_", wanted, flags=re.ASCII).strip("_") or "unnamed"
-        if name in self._taken:
-            name += "_"
+        parts = [part for part in re.sub(self._parted, "_", wanted, flags=re.ASCII).strip("_").split(".") if part]
+        name = ".".join(f"{part}_" if part in self._taken else part for part in parts) or "unnamed"
         unique, number = name, 1
         while unique in self._given or unique in self._taken:
             unique, number = f"{name}_{number}", number + 1

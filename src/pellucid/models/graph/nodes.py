@@ -34,15 +34,22 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes, each after those that it takes from, and the outputs that count."""
+    """Nodes, each after those that it takes from, and the outputs that count.
+
+    Args:
+        nodes: in an order that can be run.
+        heads: the outputs.
+        effects: places of nodes that write into what they take, and so count whether or not a head depends on them.
+    """
 
     nodes: tuple[Node, ...]
     heads: tuple[Ref, ...]
+    effects: tuple[int, ...] = ()
 
     def reached(self) -> frozenset[int]:
         """The places of the nodes that the heads depend on."""
         found: set[int] = set()
-        waiting = [place for place, _ in self.heads]
+        waiting = [*(place for place, _ in self.heads), *self.effects]
         while waiting:
             place = waiting.pop()
             if place not in found:
