@@ -120,7 +120,7 @@ def test_the_seed_decides_and_the_random_state_stays(factories) -> None:
         ("timm:", InputError, "needs a name"),
         ("timm:resnet18?wights=none", InputError, "did you mean weights"),
         ("timm:resnet18?classes=ten", InputError, "classes=ten"),
-        ("model.pt2", InputError, "cannot be loaded yet"),
+        ("model.pt2", FileError, "must be a readable file"),
         ("folder/model.pt", InputError, "weights=folder/model.pt"),
         (3, InputError, "got int"),
     ],

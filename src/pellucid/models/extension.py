@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from pellucid.errors import InputError
+from pellucid.models.exported.operation import Slot, leaves
+from pellucid.models.exported.operators import OPERATORS as EXPORTED
+from pellucid.models.exported.operators import Arguments
 from pellucid.models.graph.assembly import Build, Call
 from pellucid.models.mxnet.attributes import Attributes
 from pellucid.models.mxnet.table import OPERATORS as MXNET
@@ -20,7 +23,7 @@ def register_operator(kind: str, name: str, function: Callable[..., Any], *, out
     is explained like any other; what it computes must not be hidden from autograd.
 
     Args:
-        kind: ``mxnet``.
+        kind: ``mxnet`` or ``pt2``.
         name: the operator, as the file and the error name it.
         function: takes the operator's inputs in order as tensors (weights too; None for one that is left out) and its
             settings by name, read as Python values; returns a tensor, or a tuple of ``outputs`` tensors. A function of
@@ -49,8 +52,20 @@ def register_operator(kind: str, name: str, function: Callable[..., Any], *, out
     table[name] = build
 
 
+def _exported_settings(call: Call) -> dict[str, Any]:
+    """The settings that are no values, by the names of the operator's own arguments."""
+    return {
+        key: value
+        for key, value in Arguments(call).named.items()
+        if not any(isinstance(part, Slot) for part in leaves(value))
+    }
+
+
 def _mxnet_settings(call: Call) -> dict[str, Any]:
     return Attributes(call.node.attributes, call.where).literals()
 
 
-_TABLES: dict[str, tuple[dict[str, Build], Callable[[Call], dict[str, Any]]]] = {"mxnet": (MXNET, _mxnet_settings)}
+_TABLES: dict[str, tuple[dict[str, Build], Callable[[Call], dict[str, Any]]]] = {
+    "mxnet": (MXNET, _mxnet_settings),
+    "pt2": (EXPORTED, _exported_settings),
+}

@@ -106,7 +106,7 @@ class _Members:
             raise FileError(f"{path} holds compressed or encrypted members, as torch.export never writes them.")
         if sum(info.file_size for info in infos) > self._size:
             raise FileError(f"{path} claims to hold more bytes than it has; it is damaged or hostile.")
-        self._infos = {info.filename.partition("/")[2]: info for info in infos}
+        self._infos = {info.filename.partition("/")[2] or info.filename: info for info in infos}
         if len(self._infos) != len(infos):
             raise FileError(f"{path} holds two members of the same name; it is damaged or hostile.")
         if "models/model.json" not in self._infos:
@@ -115,7 +115,7 @@ class _Members:
     def _what_else(self) -> str:
         if any("aotinductor/" in name for name in self._infos):
             return "holds compiled machine code (AOTInductor), not a program; save it with torch.export.save()."
-        if any(info.filename == "serialized_exported_program.json" for info in self._infos.values()):
+        if "serialized_exported_program.json" in self._infos:
             return "was written by torch older than 2.8, whose weights are pickled; export it again with a newer one."
         others = sorted(name for name in self._infos if name.startswith("models/"))
         held = ", ".join(others[:3]) or "no program at all"
@@ -186,13 +186,15 @@ class _Members:
         numel = math.prod(sizes)
         last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=False))
         if len(sizes) != len(strides) or (numel and last >= count) or member.file_size % dtype.itemsize:
-            raise FileError(f"{where} claims the shape {tuple(sizes)}, which its {member.file_size:,} bytes do not hold.")
+            raise FileError(
+                f"{where} claims the shape {tuple(sizes)}, which its {member.file_size:,} bytes do not hold."
+            )
         if numel > MOST_REPEATED * count:
             raise FileError(f"{where} claims {numel:,} numbers but stores {count:,}, so it is refused.")
         if not numel:
             return torch.empty(sizes, dtype=dtype)
         start = self._start(member)
-        raw = np.memmap(self._path, np.uint8, "c", start, (member.file_size,))
+        raw: np.ndarray[Any, Any] = np.memmap(self._path, np.uint8, "c", start, (member.file_size,))
         if start % dtype.itemsize:  # torch aligns members; some tool has moved this one
             raw = np.array(raw)
         return torch.from_numpy(raw).view(dtype).as_strided(sizes, strides, offset)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from pellucid.errors import FileError, PellucidError
 from pellucid.models.exported.archive import Archive, read_archive
 from pellucid.models.exported.operators import table_for
 from pellucid.models.exported.program import Program
+from pellucid.models.files import reason
 from pellucid.models.graph.assembly import assemble
 from pellucid.models.graph.module import GraphModule
 from pellucid.models.graph.nodes import Graph
@@ -29,16 +31,22 @@ def load_exported(spec: Spec) -> LoadedModel:
 
 def build(archive: Archive, *, origin: str | Path) -> GraphModule:
     """The module from what an archive holds; layers and weights bear the names of the exported model."""
-    program = Program(archive, str(origin))
-    module = assemble(
-        program.graph,
-        program.tensors,
-        table_for(set(_targets(program.graph))),
-        kind="pt2",
-        learned=program.learned.__contains__,
-        keep_inputs=True,
-        nested=True,
-    )
+    try:
+        program = Program(archive, str(origin))
+        module = assemble(
+            program.graph,
+            program.tensors,
+            table_for(set(_targets(program.graph))),
+            kind="pt2",
+            learned=program.learned.__contains__,
+            keep_inputs=True,
+            nested=True,
+        )
+    except PellucidError:
+        raise
+    # What programs that torch did not write may come to: names that meet, settings that no operator has, and the like.
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError, OverflowError) as error:
+        raise FileError(f"{origin} is a damaged program: {reason(error)[:300]}.") from error
     return module.eval()
 
 

@@ -28,11 +28,13 @@ PYTHON: Mapping[str, Callable[..., Any]] = {
 
 NAMESPACES = ("aten", "torchvision")
 _UNDERSCORED = frozenset(
-    "_softmax _log_softmax _to_copy _unsafe_view _assert_scalar _assert_tensor_metadata _assert_async _prelu_kernel "
-    "_adaptive_avg_pool2d _adaptive_avg_pool3d _native_batch_norm_legit_no_training _scaled_dot_product_flash_attention "
-    "_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_efficient_attention _scaled_dot_product_attention_math "
-    "_upsample_bicubic2d_aa _upsample_bilinear2d_aa _weight_norm _weight_norm_interface _shape_as_tensor _cdist_forward "
-    "_trilinear _fft_r2c _fft_c2r _fft_c2c _safe_softmax _euclidean_dist _embedding_bag _reshape_from_tensor __and__ __or__ __xor__ __lshift__ __rshift__".split()
+    "_softmax _log_softmax _to_copy _unsafe_view _assert_scalar _assert_tensor_metadata _assert_async "
+    "_prelu_kernel _adaptive_avg_pool2d _adaptive_avg_pool3d _native_batch_norm_legit_no_training "
+    "_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu "
+    "_scaled_dot_product_efficient_attention _scaled_dot_product_attention_math _upsample_bicubic2d_aa "
+    "_upsample_bilinear2d_aa _weight_norm _weight_norm_interface _shape_as_tensor _cdist_forward _trilinear "
+    "_fft_r2c _fft_c2r _fft_c2c _safe_softmax _euclidean_dist _embedding_bag _reshape_from_tensor __and__ "
+    "__or__ __xor__ __lshift__ __rshift__".split()
 )
 """Private operators that exported programs hold; others are refused, for some do not check what they are given."""
 _REFUSED = frozenset("set_ set resize_ resize_as_ resize from_file save as_strided_ empty_strided".split())
@@ -66,10 +68,14 @@ def _operator(target: str) -> Any:
     if len(parts) != 5 or parts[:2] != ["torch", "ops"] or parts[2] not in NAMESPACES:
         return None
     namespace, name, overload = parts[2:]
-    if name in _REFUSED or (name.startswith("_") and name not in _UNDERSCORED):
+    if (
+        not all(part.isidentifier() for part in parts)
+        or name in _REFUSED
+        or (name.startswith("_") and name not in _UNDERSCORED)
+    ):
         return None
     qualified = f"{namespace}::{name}" + ("" if overload == "default" else f".{overload}")
-    if not all(part.isidentifier() for part in parts) or not torch._C._dispatch_has_kernel(qualified):
+    if not torch._C._dispatch_has_kernel(qualified):
         return None
     found = getattr(getattr(getattr(torch.ops, namespace), name), overload)
     return found if all(_harmless(argument) for argument in found._schema.arguments) else None

@@ -119,7 +119,7 @@ def _embedding(call: Call) -> Value | Sequence[Value]:
         return generic(call)
 
     def make() -> nn.Module:
-        layer = nn.Embedding(*table.shape, _weight=table)  # draws no numbers
+        layer = nn.Embedding(table.shape[0], table.shape[1], _weight=table)  # draws no numbers
         layer.weight = layers.weight_of(call, weight)
         return layer
 
@@ -161,18 +161,17 @@ def _recurrent(mode: str) -> Build:
     def build(call: Call) -> Sequence[Value]:
         given = Arguments(call)
         x, states, flat = given.value("input"), given.values("hx"), given.values("params")
+        shapes = [value.tensor.shape for value in flat if value.learned and value.tensor is not None]
         layers_, both = given.literal("num_layers", 1), given.literal("bidirectional", False)
         runs = layers_ * (2 if both else 1)
         projected = mode == "lstm" and len(flat) == 5 * runs
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", *(["weight_hr"] if projected else []))
-        known = all(value.learned and value.tensor is not None for value in flat)
-        hidden = flat[0].tensor.shape[0] // {"lstm": 4, "gru": 3}.get(mode, 1) if known and flat else 0
-        if x is None or len(flat) != len(names) * runs or not hidden or not given.literal("has_biases", False):
+        whole = len(shapes) == len(flat) == len(names) * runs > 0
+        if x is None or not whole or not given.literal("has_biases", False):
             return generic(call)
         first = given.literal("batch_first", False)
         if first:
             x = call.apply(_swap, x, label="time_first")
-        width = flat[0].tensor.shape[1]
         weights = [dict(zip(names, flat[k : k + len(names)], strict=True)) for k in range(0, len(flat), len(names))]
         state, cell = (*states, None, None)[:2]
         made = recurrent(
@@ -183,10 +182,10 @@ def _recurrent(mode: str) -> Build:
             None,
             weights,
             mode=mode,
-            width=width,
-            hidden=hidden,
+            width=shapes[0][1],
+            hidden=shapes[0][0] // {"lstm": 4, "gru": 3}.get(mode, 1),
             bidirectional=both,
-            projection=flat[4].tensor.shape[0] if projected else 0,
+            projection=shapes[4][0] if projected else 0,
             dropout=given.literal("dropout", 0.0),
         )
         return [call.apply(_swap, made[0], label="batch_first"), *made[1:]] if first else made
@@ -200,9 +199,7 @@ def _swap(x: Any) -> Any:
 
 def _without_gradient(call: Call) -> Sequence[Value]:
     kind = Inline if call.node.attributes["arguments"][:1] == (True,) else WithoutGradient
-    return call.layer_many(
-        lambda: kind(call.body(0)), *call.inputs, outputs=call.node.attributes["outputs"]
-    )
+    return call.layer_many(lambda: kind(call.body(0)), *call.inputs, outputs=call.node.attributes["outputs"])
 
 
 def _in_context(call: Call) -> Sequence[Value]:

@@ -23,7 +23,9 @@ _MEMORY_FORMATS = {
     3: torch.channels_last_3d,
     4: torch.preserve_format,
 }
-_OF_SEVERAL = tuple(f"torch.nn.modules.{part}" for part in ("activation.Multihead", "transformer.", "container.", "rnn."))
+_OF_SEVERAL = tuple(
+    f"torch.nn.modules.{part}" for part in ("activation.Multihead", "transformer.", "container.", "rnn.")
+)
 """Modules of torch that run several operations each."""
 _PLAIN = {"as_int": int, "as_bool": bool, "as_string": str}
 _LISTS = {"as_ints": int, "as_bools": bool, "as_strings": str}
@@ -154,6 +156,8 @@ class Program:
     ) -> tuple[Node, list[str | None]]:
         """A node, and the name of each of its outputs (None: it is no tensor or number)."""
         target = self._part(entry, "target", str)
+        if not target:
+            raise self._broken("an operation without a name")
         refs: list[Ref] = []
         bodies: list[Graph] = []
         arguments: list[Any] = []
@@ -195,7 +199,7 @@ class Program:
     def _name(self, entry: dict[str, Any], target: str, weights: set[str]) -> str:
         """The module that ran, as the model's author named it, else the operation within it."""
         own = entry.get("name")
-        name = own if isinstance(own, str) and own else (target.split(".") + ["", ""])[-2] or "operation"
+        name = own if isinstance(own, str) and own else target
         noted = entry.get("metadata")
         stack = noted.get("nn_module_stack") if isinstance(noted, dict) else None
         parts = stack.rpartition(";")[2].split(",") if isinstance(stack, str) else []
@@ -261,12 +265,12 @@ class Program:
         return places[name]
 
     def _refuse_written_weight(self, node: Node, nodes: list[Node]) -> None:
-        written = node.inputs[0][0] if node.inputs else None
-        if written is not None and not nodes[written].op and nodes[written].name in self.tensors:
-            raise ModelError(
-                f"{self._origin} writes into its own {nodes[written].name!r} as it runs; export the model in "
-                "evaluation mode: model.eval()."
-            )
+        for written, _ in (ref for ref in node.inputs[:1] if ref is not None):
+            if not nodes[written].op and nodes[written].name in self.tensors:
+                raise ModelError(
+                    f"{self._origin} writes into its own {nodes[written].name!r} as it runs; export the model in "
+                    "evaluation mode: model.eval()."
+                )
 
     def _part(self, held: Any, key: str, kind: type) -> Any:
         found = held.get(key) if isinstance(held, dict) else None

@@ -103,9 +103,7 @@ class GraphModule(nn.Module):
             parent, _, last = name.rpartition(".")
             values[value] = getattr(self.get_submodule(parent), last)
         for step in self.steps:
-            result = self.get_submodule(step.layer)(
-                *(None if place is None else values[place] for place in step.takes)
-            )
+            result = self.get_submodule(step.layer)(*(None if place is None else values[place] for place in step.takes))
             if len(step.makes) == 1 and not isinstance(result, (tuple, list)):
                 values[step.makes[0]] = result
             else:
