@@ -140,3 +140,16 @@ def test_a_missing_library_names_the_extra(monkeypatch) -> None:
 @pytest.mark.core
 def test_a_loaded_model_needs_only_a_module() -> None:
     assert LoadedModel(nn.Identity()).class_names is None
+
+
+@pytest.mark.core
+def test_a_factory_with_weights_from_a_file(factories, tmp_path) -> None:
+    torch.manual_seed(3)
+    kept = nn.Sequential(nn.Linear(3, 2), nn.Dropout())
+    torch.save({"state_dict": kept.state_dict()}, tmp_path / "w.pt")
+    loaded = load_model(f"{factories}:net?weights={tmp_path / 'w.pt'}")
+    assert torch.equal(loaded.module[0].weight, kept[0].weight)
+    assert loaded.class_names is None
+    torch.save(nn.Linear(3, 4).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(FileError, match="does not fit the model Sequential"):
+        load_model(f"{factories}:loaded?weights={tmp_path / 'other.pt'}")

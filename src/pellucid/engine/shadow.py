@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 import sys
 import threading
 from collections.abc import Iterator
@@ -258,7 +259,8 @@ def _unoptimised() -> AbstractContextManager[None]:
 
 def _copy_scripted(model: torch.jit.ScriptModule, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:
     file = io.BytesIO()
-    with _unoptimised():
+    with _unoptimised(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit", FutureWarning)  # that TorchScript is no longer worked on
         torch.jit.save(model, file)
         file.seek(0)
         loading: Any = torch.jit.load

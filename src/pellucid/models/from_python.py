@@ -1,4 +1,4 @@
-"""``python:package.module:factory``: a model that the user's own code builds."""
+"""``python:package.module:factory?weights=FILE``: a model that the user's own code builds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from pellucid.errors import InputError, ModelError
 from pellucid.models.files import reason
 from pellucid.models.loaded import LoadedModel
 from pellucid.models.spec import GRAMMAR, Spec, did_you_mean
+from pellucid.models.weights import load_weights, read_state_dict
 
 
 def load_python(spec: Spec) -> LoadedModel:
     """Import a module, call its factory without arguments, and take the nn.Module or LoadedModel that it returns.
 
-    ``sys.path`` is left as it is.
+    ``?weights=FILE`` is read without running code that it may hold, and copied into the module. ``sys.path`` is left as
+    it is.
 
     Raises:
         InputError: the module or the factory does not exist; the text names near matches.
+        FileError: the weights cannot be read, or do not fit.
         ModelError: the import or the factory failed, or something else was returned.
     """
     place, colon, name = spec.name.partition(":")
@@ -51,8 +54,11 @@ def load_python(spec: Spec) -> LoadedModel:
     except Exception as error:  # as above
         raise ModelError(f"{spec.text!r}: {name}() raised {type(error).__name__}: {reason(error)}.") from error
     if isinstance(made, nn.Module):
-        return LoadedModel(made)
+        made = LoadedModel(made)
     if isinstance(made, LoadedModel):
+        if spec.weights is not None:
+            state = read_state_dict(spec.weights, trust=spec.trust)
+            load_weights(made.module, state, origin=spec.weights)
         return made
     raise ModelError(
         f"{spec.text!r}: {name}() must return a torch.nn.Module or a LoadedModel, but gave {type(made)!r}."

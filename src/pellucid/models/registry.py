@@ -23,6 +23,8 @@ from pellucid.models.mxnet.load import SUFFIX as SYMBOL
 from pellucid.models.mxnet.load import load_mxnet
 from pellucid.models.preprocessing import Preprocessing
 from pellucid.models.spec import GRAMMAR, Spec, parse_spec
+from pellucid.models.torchscript import SUFFIXES as SCRIPTS
+from pellucid.models.torchscript import is_torchscript, load_torchscript
 
 LOADERS: dict[str, Callable[[Spec], LoadedModel]] = {
     "demo": load_demo,
@@ -32,6 +34,7 @@ LOADERS: dict[str, Callable[[Spec], LoadedModel]] = {
     "python": load_python,
     "mxnet": load_mxnet,
     "pt2": load_exported,
+    "torchscript": load_torchscript,
 }
 WHOLE_MODELS = (".pt", ".pth", ".pt2", ".ts", ".onnx", ".safetensors", ".params")
 
@@ -50,14 +53,16 @@ def load_model(
         spec: ``demo``; ``torchvision:NAME`` or ``timm:NAME`` (the library's default pretrained weights, downloaded
             unless they are in its cache), with ``?weights=FILE`` (safetensors or a PyTorch checkpoint),
             ``?weights=none`` (random) and ``&classes=N`` (another number of outputs); ``hf:FOLDER`` or ``hf:HUB_NAME``;
-            ``python:package.module:factory``, any importable callable that returns a module or a LoadedModel. The
+            ``python:package.module:factory``, any importable callable that returns a module or a LoadedModel, also with
+            ``?weights=FILE``. The
             current folder is searched only where Python itself searches it; the command line adds it.
             ``NAME-symbol.json``, a model of MXNet, whose weights are the newest ``NAME-0000.params`` beside it;
-            ``mxnet:FILE?params=FILE&outputs=NODE,NODE`` names the weights, or other outputs.
+            ``mxnet:FILE?params=FILE&outputs=NODE,NODE`` names the weights, or other outputs. ``FILE.pt2``, a program of
+            torch.export; ``FILE.pt`` of TorchScript, with ``trust`` alone.
         labels: class names in place of the library's: a file with one name a line, a JSON list or {index: name}, or the
             names.
         preprocess: preprocessing in place of the library's: a JSON file, its fields, or a Preprocessing.
-        trust: whether code may run that comes with the weights: a pickle, or a hub model's own modules.
+        trust: whether code may run that comes with the weights: a pickle, TorchScript, or a hub model's own modules.
         seed: of random weights. The process's random state is left as it was.
 
     Raises:
@@ -107,10 +112,12 @@ def _of_file(spec: str) -> str:
         return f"mxnet:{spec}"
     if spec.endswith(PROGRAM) and spec.partition(":")[0] not in LOADERS:
         return f"pt2:{spec}"
+    if spec.endswith(SCRIPTS) and spec.partition(":")[0] not in LOADERS and is_torchscript(spec):
+        return f"torchscript:{spec}"
     if ":" not in spec and (Path(spec).suffix.lower() in WHOLE_MODELS or Path(spec).is_file()):
         raise InputError(
-            f"{spec!r} is a file alone, which does not say how the network is built; whole models in files cannot be "
-            f"loaded yet. Name the architecture and the weights, for example torchvision:resnet18?weights={spec}, or "
+            f"{spec!r} is a file of weights alone, which does not say how the network is built. "
+            f"Name the architecture and the weights, for example torchvision:resnet18?weights={spec}, or "
             f"a function that builds the model, python:package.module:factory. A model is named as {GRAMMAR}."
         )
     return spec

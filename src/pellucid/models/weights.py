@@ -132,8 +132,8 @@ def _refuse_other_archives(path: Path) -> None:
     names = [member.filename for member in members]
     if any(name.endswith("constants.pkl") for name in names) or any("/models/" in name for name in names):
         raise FileError(
-            f"{path} is a whole program (TorchScript or torch.export), not a checkpoint, and cannot be loaded yet. "
-            "Save the state_dict() of the module that it was made from."
+            f"{path} is a whole program (TorchScript or torch.export), not a file of weights. Load it by its own name "
+            "alone, or save the state_dict() of the module that it was made from."
         )
     if sum(member.file_size for member in members) > MOST_INFLATION * path.stat().st_size + 2**20:
         raise FileError(f"{path} claims to unpack to more than {MOST_INFLATION} times its size, so it is refused.")
