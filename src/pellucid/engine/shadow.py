@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import copy
 import io
-import warnings
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import is_

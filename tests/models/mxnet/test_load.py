@@ -256,5 +256,5 @@ def test_settings_are_read_leniently_where_versions_wrote_them_differently(tmp_p
 
 def test_json_of_a_symbol_is_not_taken_for_weights_of_torch(mlp: Path) -> None:
     assert json.loads(mlp.read_text())["nodes"]
-    with pytest.raises(InputError, match="is a file alone"):
+    with pytest.raises(InputError, match="weights alone"):
         load_model(str(mlp.parent / "digits_mlp-0000.params"))

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.errors import InputError
+
 PYTHON: Mapping[str, Callable[..., Any]] = {
     **{
         f"_operator.{name}": getattr(operator, name)
@@ -212,8 +214,6 @@ def expect_shape(x: Tensor, name: str, sizes: tuple[int | None, ...]) -> Tensor:
     Raises:
         InputError: it is not.
     """
-    from pellucid.errors import InputError
-
     if x.ndim != len(sizes) or any(size not in (None, found) for size, found in zip(sizes, x.shape, strict=True)):
         wanted = ", ".join("any" if size is None else str(size) for size in sizes)
         raise InputError(
