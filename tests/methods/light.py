@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -38,7 +39,7 @@ POSITIONS = ["convolutional", "transformer", "series", "volumes"]
 FITTING: dict[str, list[str]] = {
     "deep-taylor": ["convolutional", "series"],
     "exact-shapley": ["dense", "recurrent", "transformer"],
-    "cam": ["pooled"],
+    "cam": ["pooled", "pooled-series", "pooled-volumes"],
     "clrp": ["convolutional", "series"],
     "crp": POSITIONS,
     **dict.fromkeys((method.name for method in ACTIVATION_MAPS if method.name != "cam"), POSITIONS),
@@ -46,7 +47,11 @@ FITTING: dict[str, list[str]] = {
 }
 """The models, of MODELS and of MORE, that a method is for, where it is not for all of MODELS."""
 
-MORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {"pooled": (pooled, (2, 3, 8, 8))}
+MORE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "pooled": (pooled, (2, 3, 8, 8)),
+    "pooled-series": (partial(pooled, 1), (2, 3, 9)),
+    "pooled-volumes": (partial(pooled, 3), (2, 3, 4, 4, 4)),
+}
 """Models for methods that none of MODELS is for."""
 
 

@@ -24,7 +24,7 @@ NAMES = sorted(methods())
 CASES = [(method, model) for method in NAMES for model in FITTING.get(method, sorted(MODELS))]
 LAYERS = {
     "dense": "1", "convolutional": "2", "transformer": "0", "recurrent": "lstm", "series": "1", "volumes": "2",
-    "pooled": "1",
+    "pooled": "1", "pooled-series": "1", "pooled-volumes": "1",
 }  # fmt: skip
 """A layer of each model, at which methods are read too."""
 MAPS = {method.name for method in ACTIVATION_MAPS}
@@ -117,6 +117,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "expected-gradients": {"background": ["zero"]},
     "feature-permutation": {"background": ["zero"]},
     "gradient-shap": {"noise": 0},
+    "lrp": {"composite": "epsilon"},
     "xrai": {"baseline": "zero"},
 }
 """Settings that mean the same at the inputs and at a layer of them."""
@@ -129,23 +130,34 @@ OF_INPUTS = {
 """Methods whose values at a layer depend on something of the inputs; their own tests have these."""
 
 
-def behind() -> tuple[Any, Tensor]:
+def behind(form: str = "dense") -> tuple[Any, Tensor]:
     """A network whose first layer is linear, so that paths stay straight and zero stays zero."""
-    layers = (nn.Linear(6, 7, bias=False), nn.Tanh(), nn.Linear(7, 8), nn.ReLU(), nn.Linear(8, 3))
-    return seeded(lambda: nn.Sequential(*layers)).double(), numbers(4, 6).clamp(-1, 1).double()
+
+    def build() -> nn.Module:
+        if form == "dense":
+            return nn.Sequential(nn.Linear(6, 7, bias=False), nn.Tanh(), nn.Linear(7, 8), nn.ReLU(), nn.Linear(8, 3))
+        later = (nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        return nn.Sequential(nn.Conv2d(2, 3, 3, bias=False), nn.Tanh(), *later)
+
+    shape = (4, 6) if form == "dense" else (2, 2, 6, 6)
+    return seeded(build).double(), numbers(*shape).clamp(-1, 1).double()
 
 
+@pytest.mark.parametrize("form", ["dense", "convolutional"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in {*MAPS, *ATTENTION, *OF_INPUTS, "crp"}])
-def test_a_layer_gets_what_the_inputs_of_the_rest_would(name: str) -> None:
-    model, x = behind()
+def test_a_layer_gets_what_the_inputs_of_the_rest_would(name: str, form: str) -> None:
+    model, x = behind(form)
     method = lightened(name).with_settings(**PARTS.get(name, {}))
-    found = pl.explain(model, x, target=[0, 1, 2, 1], method=method, layer=["0", "2"])
+    if form == "convolutional" and "features" in method.settings() and name != "rise":
+        method = method.with_settings(features="channels")  # those of a layer are, of pictures they would be patches
+    targets = [0, 1, 2, 1][: len(x)]
+    found = pl.explain(model, x, target=targets, method=method, layer=["0", "2"])
     inner = model[0](x).detach()
-    rest = pl.explain(model[1:], inner, target=[0, 1, 2, 1], method=method)
+    rest = pl.explain(model[1:], inner, target=targets, method=method)
     assert torch.allclose(found.layers["0"], rest.relevance, rtol=1e-6, atol=1e-9)
     assert bool(found.layers["0"].any())
-    assert found.layers["2"].shape == (4, 8)
-    whole = pl.explain(model, x, target=[0, 1, 2, 1], method=method)
+    assert found.layers["2"].shape == model[:3](x).shape
+    whole = pl.explain(model, x, target=targets, method=method)
     assert torch.allclose(found.relevance, whole.relevance, rtol=1e-6, atol=1e-9)
 
 
@@ -160,7 +172,7 @@ def test_other_methods_have_layers_too(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(MAPS | ATTENTION))
 def test_a_map_is_made_at_the_layer(name: str) -> None:
-    """Of the positions that the layer has; a network that begins there gives the same one."""
+    """Of the positions that the layer has."""
     model, x = made(FITTING[name][0])
     layers: dict[str, tuple[str, tuple[int, ...]]] = {
         "convolutional": ("2", (2, 6, 6)), "transformer": ("0", (2, 5)), "pooled": ("1", (2, 6, 6))

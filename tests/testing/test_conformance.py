@@ -167,6 +167,14 @@ class Clumsy(Own):
             raise IndexError("out of bounds") from error
 
 
+class Summed(Own):
+    """Gives a layer one number a sample."""
+
+    def attribute(self, call: Call, target: Target) -> Attribution:
+        found = super().attribute(call, target)
+        return replace(found, layers={name: value.sum(1) for name, value in found.layers.items()})
+
+
 class Shallow(Own):
     """Knows nothing of layers."""
 
@@ -187,7 +195,8 @@ FAULTS = [
     (Mingled, "With dtype='float64' the relevance of input 'x' of sample 3 depends on its batch mates: off by"),
     (Lenient, "Given a class that is out of range, it raises nothing; expected TargetError"),
     (Clumsy, "it raises IndexError instead of TargetError: out of bounds"),
-    (Shallow, r"With layer='1', layers must hold finite values of 4 samples there; it holds None"),
+    (Summed, r"layers must hold finite values of shape \(4, 8\) there; it holds \(4,\)"),
+    (Shallow, r"With layer='1', layers must hold finite values of shape \(4, 8\) there; it holds None"),
 ]
 
 

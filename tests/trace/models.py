@@ -68,11 +68,11 @@ def volumes() -> nn.Module:
     return seeded(build)
 
 
-def pooled() -> nn.Module:
-    """A convolution, global average pooling and one linear layer."""
-    return seeded(
-        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
-    )
+def pooled(axes: int = 2) -> nn.Module:
+    """A convolution, global average pooling and one linear layer, for positions along one to three axes."""
+    convolution = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1]
+    pool = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[axes - 1]
+    return seeded(lambda: nn.Sequential(convolution(3, 4, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(4, 3)))
 
 
 def transformer() -> nn.Module:

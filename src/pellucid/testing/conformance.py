@@ -59,7 +59,7 @@ def check_conformance(
     _check_double(run, x, target, len(whole) - 1)
     _check_errors(model, x, run)
     if layer is not None:
-        _check_layer(method, run(layer=layer), whole, layer, tolerance)
+        _check_layer(method, run(layer=layer), whole, layer, _shape_at(model, x, layer), tolerance)
 
 
 def sample_of(x: Any, i: int) -> Any:
@@ -160,14 +160,34 @@ def _check_refused(model: nn.Module, x: Any, call: Callable[[], object], expecte
     raise AssertionError(f"Given {what}, it raises nothing; expected {expected.__name__}.")
 
 
-def _check_layer(method: Method, result: Explanation, whole: Explanation, layer: str, tolerance: float) -> None:
+def _shape_at(model: nn.Module, x: Any, layer: str) -> tuple[int, ...]:
+    """The shape of what a module gives, of the first tensor where these are several."""
+    found: list[tuple[int, ...]] = []
+
+    def see(_: nn.Module, __: Any, output: Any) -> None:
+        found.extend(tuple(tensor.shape) for tensor in named_tensors(output).values())
+
+    handle = model.get_submodule(layer).register_forward_hook(see)
+    try:
+        with torch.no_grad():
+            model(**x) if isinstance(x, dict) else model(*x if isinstance(x, tuple) else (x,))
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def _check_layer(
+    method: Method, result: Explanation, whole: Explanation, layer: str, shape: tuple[int, ...], tolerance: float
+) -> None:
     if not method.placed:
         _same(result, whole, tolerance, f"with layer={layer!r}")
     there = result.layers.get(layer)
-    if there is None or there.shape[:1] != (len(result),) or not bool(torch.isfinite(there).all()):
-        shape = None if there is None else tuple(there.shape)
+    maps = method.placed or method.family == "attention"  # of positions alone
+    expected = (len(result), *(there.shape[1:] if maps and there is not None else shape[1:]))
+    if there is None or there.shape != expected or not bool(torch.isfinite(there).all()):
+        held = None if there is None else tuple(there.shape)
         raise AssertionError(
-            f"With layer={layer!r}, layers must hold finite values of {len(result)} samples there; it holds {shape}."
+            f"With layer={layer!r}, layers must hold finite values of shape {expected} there; it holds {held}."
         )
 
 
