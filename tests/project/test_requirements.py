@@ -44,7 +44,7 @@ def test_extras_are_the_promised_ones() -> None:
     assert set(EXTRAS) == promised
 
 
-@pytest.mark.parametrize("extra", ["core", "plot", "vision", "text", "tables", "demo", "docs", "dev"])
+@pytest.mark.parametrize("extra", ["core", "plot", "vision", "text", "tables", "onnx", "demo", "docs", "dev"])
 def test_what_development_uses_is_pinned_within_its_range(extra: str) -> None:
     lines = PROJECT["dependencies"] if extra == "core" else EXTRAS[extra]
     for requirement in map(Requirement, lines):

@@ -12,6 +12,7 @@ from pellucid.models.exported.operators import Arguments
 from pellucid.models.graph.assembly import Build, Call
 from pellucid.models.mxnet.attributes import Attributes
 from pellucid.models.mxnet.table import OPERATORS as MXNET
+from pellucid.models.onnx.table import OPERATORS as ONNX
 
 _own: set[tuple[str, str]] = set()
 
@@ -23,8 +24,8 @@ def register_operator(kind: str, name: str, function: Callable[..., Any], *, out
     is explained like any other; what it computes must not be hidden from autograd.
 
     Args:
-        kind: ``mxnet`` or ``pt2``.
-        name: the operator, as the file and the error name it.
+        kind: ``mxnet``, ``onnx`` or ``pt2``.
+        name: the operator, as the error names it; in ONNX ``domain::Operator`` where it is of a domain of its own.
         function: takes the operator's inputs in order as tensors (weights too; None for one that is left out) and its
             settings by name, read as Python values; returns a tensor, or a tuple of ``outputs`` tensors. A function of
             a module rather than a lambda, so that the model can be saved.
@@ -65,7 +66,12 @@ def _mxnet_settings(call: Call) -> dict[str, Any]:
     return Attributes(call.node.attributes, call.where).literals()
 
 
+def _onnx_settings(call: Call) -> dict[str, Any]:
+    return dict(call.node.attributes)
+
+
 _TABLES: dict[str, tuple[dict[str, Build], Callable[[Call], dict[str, Any]]]] = {
     "mxnet": (MXNET, _mxnet_settings),
+    "onnx": (ONNX, _onnx_settings),
     "pt2": (EXPORTED, _exported_settings),
 }

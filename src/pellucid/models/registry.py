@@ -21,6 +21,8 @@ from pellucid.models.labels import read_labels
 from pellucid.models.loaded import LoadedModel
 from pellucid.models.mxnet.load import SUFFIX as SYMBOL
 from pellucid.models.mxnet.load import load_mxnet
+from pellucid.models.onnx.load import SUFFIX as ONNX
+from pellucid.models.onnx.load import load_onnx
 from pellucid.models.preprocessing import Preprocessing
 from pellucid.models.spec import GRAMMAR, Spec, parse_spec
 from pellucid.models.torchscript import SUFFIXES as SCRIPTS
@@ -33,10 +35,11 @@ LOADERS: dict[str, Callable[[Spec], LoadedModel]] = {
     "hf": load_transformers,
     "python": load_python,
     "mxnet": load_mxnet,
+    "onnx": load_onnx,
     "pt2": load_exported,
     "torchscript": load_torchscript,
 }
-WHOLE_MODELS = (".pt", ".pth", ".pt2", ".ts", ".onnx", ".safetensors", ".params")
+WHOLE_MODELS = (".pt", ".pth", ".pt2", ".ts", ".safetensors", ".params")
 
 
 def load_model(
@@ -57,8 +60,9 @@ def load_model(
             ``?weights=FILE``. The
             current folder is searched only where Python itself searches it; the command line adds it.
             ``NAME-symbol.json``, a model of MXNet, whose weights are the newest ``NAME-0000.params`` beside it;
-            ``mxnet:FILE?params=FILE&outputs=NODE,NODE`` names the weights, or other outputs. ``FILE.pt2``, a program of
-            torch.export; ``FILE.pt`` of TorchScript, with ``trust`` alone.
+            ``mxnet:FILE?params=FILE&outputs=NODE,NODE`` names the weights, or other outputs. ``FILE.onnx``, a model in
+            ONNX; ``onnx:FILE?outputs=NAME,NAME`` names other outputs. ``FILE.pt2``, a program of torch.export;
+            ``FILE.pt`` of TorchScript, with ``trust`` alone.
         labels: class names in place of the library's: a file with one name a line, a JSON list or {index: name}, or the
             names.
         preprocess: preprocessing in place of the library's: a JSON file, its fields, or a Preprocessing.
@@ -110,6 +114,8 @@ def _of_file(spec: str) -> str:
     name = spec.partition("?")[0]
     if name.endswith(SYMBOL) and name.partition(":")[0] not in LOADERS:
         return f"mxnet:{spec}"
+    if name.lower().endswith(ONNX) and name.partition(":")[0] not in LOADERS:
+        return f"onnx:{spec}"
     if spec.endswith(PROGRAM) and spec.partition(":")[0] not in LOADERS:
         return f"pt2:{spec}"
     if spec.endswith(SCRIPTS) and spec.partition(":")[0] not in LOADERS and is_torchscript(spec):

@@ -14,7 +14,8 @@ from pellucid.errors import InputError
 GRAMMAR = (
     "demo | torchvision:NAME[?weights=FILE|none|DEFAULT][&classes=N] | timm:NAME[?weights=...][&classes=N] | "
     "hf:FOLDER_OR_HUB_NAME | python:package.module:factory[?weights=FILE] | NAME-symbol.json (MXNet) | "
-    "mxnet:FILE[?params=FILE][&outputs=NODE,NODE] | FILE.pt2 (torch.export) | FILE.pt (TorchScript, trusted)"
+    "mxnet:FILE[?params=FILE][&outputs=NODE,NODE] | FILE.onnx | onnx:FILE[?outputs=NAME,NAME] | "
+    "FILE.pt2 (torch.export) | FILE.pt (TorchScript, trusted)"
 )
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "demo": ("weights", "classes"),
@@ -22,6 +23,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "timm": ("weights", "classes"),
     "python": ("weights",),
     "mxnet": ("params", "outputs"),
+    "onnx": ("outputs",),
 }
 """Which options each prefix takes; the names of the others may hold question marks."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -104,8 +105,12 @@ class Call:
         """Add a layer that gives a tuple of ``outputs`` tensors; see :meth:`layer`."""
         return self._assembly.add(self.node, make, values, label, outputs)
 
-    def body(self, index: int) -> GraphModule:
+    def body(self, index: int, known: Mapping[str, Value] | None = None) -> GraphModule:
         """The subgraph ``index`` as a module of its own, its variables as inputs.
+
+        Args:
+            index: which.
+            known: variables whose numbers are known, which are then no inputs.
 
         Raises:
             FileError: there is none.
@@ -113,8 +118,17 @@ class Call:
         if index >= len(self.node.subgraphs):
             raise FileError(f"{self.where} must hold a subgraph {index}, but holds {len(self.node.subgraphs)}.")
         graph = self.node.subgraphs[index]
-        nested = self._assembly.nested
-        return assemble(graph, {}, self._assembly.table, kind=self._assembly.kind, keep_inputs=True, nested=nested)
+        given = dict(known or {})
+        tensors = {name: value.tensor for name, value in given.items() if value.tensor is not None}
+        return assemble(
+            graph,
+            tensors,
+            self._assembly.table,
+            kind=self._assembly.kind,
+            learned=lambda name: given[name].learned,
+            keep_inputs=True,
+            nested=self._assembly.nested,
+        )
 
 
 class Assembly:
@@ -257,10 +271,9 @@ def assemble(
         for ref in node.inputs:
             if ref is not None and uses[slots[ref[0]]] == 0:
                 values.pop(slots[ref[0]], None)  # weights that were only computed with need no memory any more
-    outputs = [
-        (graph.nodes[head[0]].name, _output(graph.nodes[head[0]], head, values[slots[head[0]]])) for head in graph.heads
-    ]
-    return assembly.finish(inputs, outputs)
+    names = graph.names or tuple(graph.nodes[place].name for place, _ in graph.heads)
+    results = [_output(graph.nodes[head[0]], head, values[slots[head[0]]]) for head in graph.heads]
+    return assembly.finish(inputs, list(zip(names, results, strict=True)))
 
 
 def as_parameter(value: Value) -> nn.Parameter:
@@ -308,9 +321,13 @@ def _built(call: Call, build: Build) -> Sequence[Value]:
 def _folded(layer: Function, tensors: Sequence[Tensor | None]) -> Any:
     """Compute a function of known values, unless the result were out of proportion to what the file holds."""
     given = sum(tensor.numel() for tensor in tensors if tensor is not None)
+    if _reach(layer, tensors) <= MOST_FOLDED:
+        with torch.no_grad():
+            return layer(*tensors)
     with torch.no_grad():
         try:
-            shapes = layer(*(None if tensor is None else tensor.to("meta") for tensor in tensors))
+            with torch.device("meta"):  # where tensors made of numbers alone take no memory either
+                shapes = layer(*(None if tensor is None else tensor.to("meta") for tensor in tensors))
         except (RuntimeError, NotImplementedError):  # it needs the numbers themselves
             shapes = ()
         results = shapes if isinstance(shapes, (tuple, list)) else (shapes,)
@@ -320,12 +337,29 @@ def _folded(layer: Function, tensors: Sequence[Tensor | None]) -> Any:
         return layer(*tensors)
 
 
+def _reach(layer: Function, tensors: Sequence[Tensor | None]) -> float:
+    """How large a result of these operands and settings can be at most: cheaper than torch's trial without numbers."""
+    settings = list(_numbers(layer.settings.values()))
+    grown = math.prod(max(abs(number), 1 / abs(number)) + 1 for number in settings if number and abs(number) != 1)
+    return math.prod(max(tensor.numel(), 1) for tensor in tensors if tensor is not None) * grown
+
+
+def _numbers(values: Iterable[Any]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, (tuple, list)):
+            yield from _numbers(value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield value
+
+
 def _refuse_unknown(graph: Graph, reached: frozenset[int], table: Table, kind: str) -> None:
     unknown: dict[str, list[str]] = {}
-    for place in sorted(reached):
-        node = graph.nodes[place]
+    waiting = [graph.nodes[place] for place in sorted(reached, reverse=True)]
+    while waiting:
+        node = waiting.pop()
         if node.op and node.op not in table:
             unknown.setdefault(node.op, []).append(node.name)
+        waiting.extend(body.nodes[place] for body in node.subgraphs for place in body.reached())
     if unknown:
         listed = "; ".join(
             f"{op} ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"

@@ -23,6 +23,8 @@ class Node:
         inputs: what it takes; None stands for an optional input that is left out.
         attributes: its settings, as the file holds them.
         subgraphs: bodies of loops and branches.
+        version: of the operator, where the format counts versions.
+        outputs: how many results the file names, where it names them.
     """
 
     op: str
@@ -30,6 +32,8 @@ class Node:
     inputs: tuple[Ref | None, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
     subgraphs: tuple[Graph, ...] = ()
+    version: int = 0
+    outputs: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ class Graph:
         nodes: in an order that can be run.
         heads: the outputs.
         effects: places of nodes that write into what they take, and so count whether or not a head depends on them.
+        names: of the outputs, where the file names them apart from the nodes.
     """
 
     nodes: tuple[Node, ...]
     heads: tuple[Ref, ...]
     effects: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
     def reached(self) -> frozenset[int]:
         """The places of the nodes that the heads depend on."""

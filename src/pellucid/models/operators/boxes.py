@@ -108,3 +108,37 @@ def _as_corners(boxes: Tensor) -> Tensor:
 def _as_centres(boxes: Tensor) -> Tensor:
     low, high = boxes[:, :2], boxes[:, 2:]
     return torch.cat([(low + high) / 2, high - low], 1)
+
+
+def select_boxes(
+    boxes: Tensor,
+    scores: Tensor,
+    most: Tensor | None = None,
+    overlap: Tensor | None = None,
+    threshold: Tensor | None = None,
+    centred: bool = False,
+) -> Tensor:
+    """Rows (image, class, box) of what non-maximum suppression leaves of boxes (N, A, 4) with scores (N, K, A).
+
+    Args:
+        most: how many a class may have in an image; left out, none.
+        overlap: shared area over joint area, above which the lower-scored box goes.
+        threshold: scores up to it count as nothing.
+        centred: whether boxes are given as centre, width and height, else as two corners (rows before columns).
+    """
+    limit = 0 if most is None else int(most)
+    share = 0.0 if overlap is None else float(overlap)
+    rows: list[Tensor] = []
+    for image in range(len(boxes)):
+        corners = _as_corners(boxes[image]) if centred else boxes[image]
+        low, high = torch.minimum(corners[:, :2], corners[:, 2:]), torch.maximum(corners[:, :2], corners[:, 2:])
+        places = torch.cat([low, high], 1)
+        for kind in range(scores.shape[1]):
+            values = scores[image, kind]
+            order = values.sort(descending=True, stable=True).indices
+            if threshold is not None:
+                order = order[values[order] > threshold]
+            kept = order[_surviving(places[order], None, share)][:limit]
+            head = torch.tensor([image, kind], device=boxes.device).expand(len(kept), 2)
+            rows.append(torch.cat([head, kept.unsqueeze(1)], 1))
+    return torch.cat(rows) if rows else torch.zeros((0, 3), dtype=torch.int64, device=boxes.device)

@@ -1,0 +1,1 @@
+"""What each operator of ONNX becomes, one family a file."""
