@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pellucid.models import LoadedModel as LoadedModel
     from pellucid.models import Preprocessing as Preprocessing
     from pellucid.models import load_model as load_model
+    from pellucid.models.convert import convert as convert
     from pellucid.saved import load as load
     from pellucid.selection import select as select
     from pellucid.targets import Target as Target
@@ -73,6 +74,7 @@ __all__ = [
     "check",
     "compare",
     "composites",
+    "convert",
     "errors",
     "explain",
     "load",
@@ -106,6 +108,7 @@ _HOMES = {
     "as_function": "callables",
     "check": "_api",
     "compare": "_compare",
+    "convert": "models.convert",
     "explain": "_api",
     "load": "saved",
     "load_model": "models",

@@ -27,7 +27,7 @@ def test_version(pellucid: Run) -> None:
     assert pellucid("--version") == (0, f"pellucid {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["", "explain", "compare", "check", "methods", "rules", "composites"])
+@pytest.mark.parametrize("command", ["", "explain", "compare", "check", "convert", "methods", "rules", "composites"])
 def test_help_names_every_option(command: str) -> None:
     ran = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "120", "NO_COLOR": "1"})
     assert ran.exit_code == 0
@@ -140,3 +140,18 @@ def test_keep_collects_units_by_layer() -> None:
 def test_keep_refuses(spec: str) -> None:
     with pytest.raises(InputError, match="LAYER=UNIT"):
         parse_keep([spec])
+
+
+def test_convert_writes_a_program(pellucid: Run, tmp_path: Path) -> None:
+    network = Path(__file__).parents[1] / "data" / "mxnet" / "models" / "digits_mlp" / "digits_mlp-symbol.json"
+    out = tmp_path / "net.safetensors"
+    ran = pellucid("convert", str(network), str(out), "--json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out)["files"] == [str(out), str(tmp_path / "net.py")]
+    ran = pellucid("convert", str(network), str(out))
+    assert (ran.code, ran.out) == (2, "")
+    assert "is there already" in ran.err
+    ran = pellucid("convert", str(network), str(tmp_path / "net.pt2"))
+    assert (ran.code, "--shape 1,3,224,224" in ran.err) == (2, True)
+    ran = pellucid("convert", str(network), str(out), "--shape", "2,x")
+    assert (ran.code, "whole numbers" in ran.err) == (2, True)

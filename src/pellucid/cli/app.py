@@ -14,6 +14,7 @@ import typer
 
 from pellucid.cli.check import check
 from pellucid.cli.compare import compare
+from pellucid.cli.convert import convert
 from pellucid.cli.explain import explain
 from pellucid.cli.printing import complain
 from pellucid.cli.tables import composites, methods, rules
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (explain, compare, check, methods, rules, composites):
+for command in (explain, compare, check, convert, methods, rules, composites):
     app.command()(command)
 
 

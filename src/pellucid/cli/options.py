@@ -15,7 +15,8 @@ Model = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="demo, torchvision:NAME, timm:NAME (also with ?weights=FILE), hf:FOLDER, python:package.module:factory.",
+        help="demo, torchvision:NAME, timm:NAME (also with ?weights=FILE), hf:FOLDER, python:package.module:factory, "
+        "NAME-symbol.json (MXNet), FILE.pt2, FILE.pt (TorchScript, with --trust).",
         show_default=False,
     ),
 ]

@@ -8,7 +8,15 @@ from typing import Any
 from torch import nn
 
 from pellucid.errors import ModelError
-from pellucid.models.exported.operation import Inline, Operation, Slot, WithoutGradient, allowed, expect_shape
+from pellucid.models.exported.operation import (
+    Inline,
+    Operation,
+    Slot,
+    WithoutGradient,
+    allowed,
+    expect_shape,
+    leaves,
+)
 from pellucid.models.exported.program import EXPECT
 from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Build, Call
@@ -41,8 +49,8 @@ class Arguments:
         return self._call.inputs[slot.index] if isinstance(slot, Slot) else None
 
     def values(self, name: str) -> list[Value]:
-        """A list of them."""
-        found = [self._call.inputs[slot.index] for slot in self.named.get(name) or () if isinstance(slot, Slot)]
+        """A list of them, also of one alone."""
+        found = [self._call.inputs[slot.index] for slot in leaves(self.named.get(name)) if isinstance(slot, Slot)]
         return [value for value in found if value is not None]
 
     def literal(self, name: str, default: Any) -> Any:
