@@ -16,7 +16,7 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="demo, torchvision:NAME, timm:NAME (also with ?weights=FILE), hf:FOLDER, python:package.module:factory, "
-        "NAME-symbol.json (MXNet), FILE.pt2, FILE.pt (TorchScript, with --trust).",
+        "NAME-symbol.json (MXNet), FILE.onnx, FILE.pt2, FILE.pt (TorchScript, with --trust).",
         show_default=False,
     ),
 ]
