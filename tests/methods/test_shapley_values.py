@@ -101,6 +101,18 @@ def test_of_a_linear_model_it_is_exact_at_once(make: Callable[..., Method]) -> N
     assert float(found.details["standard error"].max()) < 1e-9
 
 
+def test_samples_too_few_for_errors_are_told() -> None:
+    model, x = wavy(14), numbers(2, 14).double()
+    found = pl.explain(model, x, target=1, method=KernelSHAP(samples=20))
+    assert "standard error" not in found.details
+    assert "20 coalitions are too few to tell the errors of 14 scores: more samples= do." in found.warnings
+    found = pl.explain(model, x, target=1, method=KernelSHAP(samples=10))
+    assert "10 coalitions are fewer than the 14 features: the fit is not the only one." in found.warnings
+    found = pl.explain(model, x, target=1, method=KernelSHAP(samples=100))
+    assert bool((found.details["standard error"] > 0).all())
+    assert not found.warnings
+
+
 def test_a_tolerance_is_met_or_it_says_that_it_is_not() -> None:
     model, x = wavy(14), numbers(2, 14).double()
     met = pl.explain(model, x, target=1, method=PermutationShapley(samples=200, tolerance=0.02))

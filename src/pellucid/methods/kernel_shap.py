@@ -143,9 +143,16 @@ class _Study(Study):
         left = 1 - ((2 * first - 1) * columns.T).sum(1)  # the share of a residual that the fit did not take up (HC2)
         enough = bool((left > 1e-6).all())
         errors = (residuals**2 / left @ (columns**2).T).sqrt() if enough else None
-        short = known + drawn < game.count
-        note = f"{known + drawn} coalitions are fewer than the {game.count} features: the fit is not the only one."
-        return Estimate(scores, errors, notes=(note,) if short else ())
+        notes = []
+        if known + drawn < game.count:
+            notes = [
+                f"{known + drawn} coalitions are fewer than the {game.count} features: the fit is not the only one."
+            ]
+        elif errors is None:
+            notes = [
+                f"{known + drawn} coalitions are too few to tell the errors of {game.count} scores: more samples= do."
+            ]
+        return Estimate(scores, errors, notes=tuple(notes))
 
     def _weights(self, drawn: int) -> Tensor:
         sizes = self._enumerated.sum(1).tolist()
