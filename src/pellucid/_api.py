@@ -14,7 +14,8 @@ from pellucid.composites import Composite
 from pellucid.engine.inputs import Prepared, check_model, prepare, samples
 from pellucid.engine.ledger import Entry, Ledger
 from pellucid.engine.shadow import shadow_of
-from pellucid.errors import InputError, Interrupted
+from pellucid.engine.trace import Start
+from pellucid.errors import InputError, Interrupted, ModelError, reason
 from pellucid.explanation import Explanation
 from pellucid.flightcheck import Check, check_methods, check_trace
 from pellucid.methods.base import Attribution, Keep, Method
@@ -26,6 +27,9 @@ from pellucid.progress import Progress, Report
 from pellucid.targets import resolve_targets
 
 __all__ = ["check", "explain"]
+
+_INTERRUPTED = "Interrupted; what there is so far is in .partial."
+_EARLY = "Interrupted: this is the estimate so far, not the final one."
 
 
 def explain(
@@ -73,7 +77,9 @@ def explain(
     Raises:
         InputError: something given cannot be used. TargetError: the target cannot.
         ModelError: the model cannot be explained as it is. UnknownOpError: an operation has no rule.
-        Interrupted: Ctrl-C during work that had an estimate already; it is in ``.partial``.
+        Interrupted: Ctrl-C during work that had an estimate already; it is in ``.partial``, with ``targets`` a list of
+            what is done and the estimate so far of the next. Marked in settings and warnings; where a budget splits the
+            work, it may be of the first samples only.
     """
     chosen = _method(method, composite, keep)
     if target is not None and targets is not None:
@@ -84,7 +90,10 @@ def explain(
     if not specs:
         raise InputError("targets= is empty: expected at least one target.")
     with torch.inference_mode(False):  # in inference mode no graph is recorded, whatever enable_grad says
-        results = request.run(chosen, x, specs)
+        try:
+            results = request.run(chosen, x, specs)
+        except Interrupted as stop:
+            raise Interrupted(str(stop), stop.partial if targets is not None else stop.partial[0]) from stop.__cause__
     told.finish()
     return results if targets is not None else results[0]
 
@@ -149,33 +158,53 @@ class Request:
         )
 
     def run(self, method: Method, x: Any, specs: Sequence[Any]) -> list[Explanation]:
-        """Explain; a method that records the whole forward gets the batch in parts that fit the memory."""
+        """Explain; a method that records the whole forward gets the batch in parts that fit the memory.
+
+        Raises:
+            Interrupted: ``.partial`` is a list: what there is of the targets that were begun.
+        """
         if self.memory is None or not method.walks:
             return self.explain(method, x, specs)
         total = samples(x, self.inputs)
-        size = self.call(x).affordable()
+        size = self.call(x).affordable
         if size >= total:
             return self.explain(method, x, specs)
         parts: list[list[Explanation]] = []
         for begin in range(0, total, size):
             end = min(begin + size, total)
             here = [spec[begin:end] if isinstance(spec, (list, tuple)) else spec for spec in specs]
-            parts.append(self.explain(method, _rows(x, begin, end), here))
+            try:
+                parts.append(self.explain(method, _rows(x, begin, end), here))
+            except KeyboardInterrupt as stop:
+                parts.append(stop.partial if isinstance(stop, Interrupted) else [])
+                begun = [[part[k] for part in parts if k < len(part)] for k in range(len(specs))]
+                partial = [_begun(some, x, total) for some in begun if some]
+                if not partial:
+                    raise
+                raise Interrupted(_INTERRUPTED, partial) from stop
         return [_joined([part[k] for part in parts], x) for k in range(len(specs))]
 
     def explain(self, method: Method, x: Any, specs: Sequence[Any]) -> list[Explanation]:
-        """Explain the whole batch."""
+        """Explain the whole batch.
+
+        Raises:
+            Interrupted: ``.partial`` is a list: the targets that are done, and the estimate so far of the next.
+        """
         batch = samples(x, self.inputs)
         resolved = [resolve_targets(spec, batch, class_names=self.names) for spec in specs]
         call = self.call(x)
+        done: list[Explanation] = []
         try:
-            found = method.attribute_all(call, resolved)
+            for found in method.attribute_all(call, resolved):
+                call.partial = None
+                done.append(self.explanation(method, call.prepared, found))
         except KeyboardInterrupt as stop:
-            if call.partial is None:
+            if call.partial is not None:
+                done.append(self.explanation(method, call.prepared, call.partial(), interrupted=True))
+            if not done:
                 raise
-            partial = self.explanation(method, call.prepared, call.partial(), interrupted=True)
-            raise Interrupted("Interrupted; the estimate so far is in .partial.", partial) from stop
-        return [self.explanation(method, call.prepared, one) for one in found]
+            raise Interrupted(_INTERRUPTED, done) from stop
+        return done
 
     def explanation(
         self, method: Method, prepared: Prepared, found: Attribution, *, interrupted: bool = False
@@ -186,7 +215,7 @@ class Request:
             settings["unit"] = method.unit
         if interrupted:
             settings["partial"] = True
-        early = ("Interrupted: this is the estimate so far, not the final one.",) if interrupted else ()
+        early = (_EARLY,) if interrupted else ()
         return Explanation(
             relevance=_structured(prepared, found.relevance),
             output=found.output,
@@ -203,7 +232,16 @@ class Request:
 
 
 def check(
-    model: nn.Module | LoadedModel, x: Any, *, target: Any = None, composite: str | Composite | None = None
+    model: nn.Module | LoadedModel,
+    x: Any,
+    *,
+    target: Any = None,
+    composite: str | Composite | None = None,
+    layer: str | Sequence[str] | None = None,
+    inputs: str | int | Iterable[str | int] | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    memory: int | str | None = None,
 ) -> Check:
     """Look before explaining: which operations the model runs, which rule each gets, what is unknown or cut.
 
@@ -214,24 +252,36 @@ def check(
         x: tensor, tuple or dict of tensors.
         target: what would be explained.
         composite: the rules.
+        layer: modules at which relevance would be read too.
+        inputs: which inputs would be explained.
+        dtype: would be computed in.
+        device: would be computed on.
+        memory: the budget; the operations are then those of the first sample.
 
     Returns:
         Check, which prints as a table.
 
     Raises:
-        InputError, ModelError: as :func:`explain`, but never for unknown operations, which are listed.
+        InputError, ModelError: as :func:`explain`, but never for unknown operations or cut paths, which are listed.
     """
-    request = Request(model)
-    batch = samples(x, None)
+    request = Request(model, layer, None, inputs, dtype, device, memory)
+    batch = samples(x, request.inputs)
     resolved = resolve_targets(target, batch, class_names=request.names)
     with torch.inference_mode(False):
         call = request.call(x)
         call.target = resolved
-        rules = LRP(composite).chosen(call)
-        trace = call.trace(rules, [resolved])
-        start = trace.start(resolved)
-        labels = [start.target.describe(request.names, i) for i in range(batch)]
-        return check_methods(check_trace(trace, start, rules, labels), call, trace, start, rules)
+        seen = call if memory is None or call.affordable >= batch else call.small
+        rules = LRP(composite).chosen(seen)
+        trace = seen.trace(rules, [seen.target])
+        start: Start | None = None
+        cut: list[str] = []
+        try:
+            start = trace.start(seen.target)
+        except ModelError as error:  # no graph leads to the scalar: all that needs none may still be used
+            cut = [reason(error)]
+        fixed = call.function.start(resolved).target if start is None or seen is not call else start.target
+        labels = [fixed.describe(request.names, i) for i in range(batch)]
+        return check_methods(check_trace(trace, start, rules, labels, cut), call, rules)
 
 
 def _structured(prepared: Prepared, relevance: Mapping[str, Tensor]) -> Any:
@@ -263,19 +313,45 @@ def _joined(parts: Sequence[Explanation], x: Any) -> Explanation:
 
     ledgers = [part.ledger for part in parts if part.ledger is not None]
     first = parts[0]
+    told = [name for name in first.details if all(name in part.details for part in parts)]
     return Explanation(
         relevance=cat(lambda part: part.relevance),
         output=torch.cat([part.output for part in parts]),
         target=tuple(label for part in parts for label in part.target),
         method=first.method,
-        settings=first.settings,
+        settings=_settings([part.settings for part in parts]),
         citation=first.citation,
         warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
         input=x,
-        ledger=_summed(ledgers) if ledgers else None,
+        ledger=_summed(ledgers) if len(ledgers) == len(parts) else None,
         layers=cat(lambda part: part.layers) if first.layers else {},
-        details=cat(lambda part: part.details) if first.details else {},
+        details={name: torch.cat([part.details[name] for part in parts]) for name in told},
     )
+
+
+def _begun(parts: Sequence[Explanation], x: Any, total: int) -> Explanation:
+    """What there is of a target, from the parts of the batch that were done or begun."""
+    reached = sum(len(part.output) for part in parts)
+    found = _joined(parts, _rows(x, 0, reached))
+    if reached == total and "partial" not in found.settings:
+        return found
+    fewer = f"{reached} of {total} samples were reached; the others are left out."
+    warnings = dict.fromkeys((_EARLY, *([fewer] if reached < total else []), *found.warnings))
+    return replace(found, settings={**found.settings, "partial": True}, warnings=tuple(warnings))
+
+
+def _settings(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings of all parts: of numbers found on the way the largest, lists by sample one after another."""
+    settings: dict[str, Any] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part[name] for part in parts if name in part]
+        if name.endswith("of each sample"):
+            settings[name] = [item for value in values for item in value]
+        elif all(type(value) is int for value in values):
+            settings[name] = max(values)
+        else:
+            settings[name] = values[0]
+    return settings
 
 
 def _summed(ledgers: Sequence[Ledger]) -> Ledger:

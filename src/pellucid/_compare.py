@@ -15,6 +15,7 @@ from pellucid.comparison import Comparison, Spent
 from pellucid.composites import composite_named
 from pellucid.engine.inputs import samples
 from pellucid.errors import InputError, Interrupted, ModelError, PellucidError, TargetError
+from pellucid.errors import reason as reason_of
 from pellucid.explanation import Explanation
 from pellucid.methods.base import Cost, Method
 from pellucid.methods.call import Call
@@ -141,7 +142,7 @@ def _fitting(
             reason = method.unfit(call) if everything else None
             cost = method.passes(call)
         except Exception as error:  # of a user's own method too: it must not lose the others' results
-            reason, cost = _reason(error), Cost(None, None)
+            reason, cost = reason_of(error), Cost(None, None)
         known = cost.forwards is not None and cost.gradients is not None
         yield name, method, reason, (cost.forwards or 0) + _GRADIENT * (cost.gradients or 0) if known else _UNKNOWN
 
@@ -193,7 +194,7 @@ class _Run:
                 raise self._interrupted(name, stop) from stop
             except Exception as error:
                 self.errors[name] = error
-                self.left_out[name] = _reason(error)
+                self.left_out[name] = reason_of(error)
             overall.finish(weight)
         if not self.explanations:
             raise self._nothing()
@@ -206,7 +207,7 @@ class _Run:
         try:
             self.explanations[name] = self.request.run(method, self.x, [self.target])[0]
         except Interrupted as stop:
-            self.explanations[name] = stop.partial
+            self.explanations[name] = stop.partial[0]
             raise
         finally:
             if name in self.explanations:
@@ -274,8 +275,3 @@ class _Overall:
             spent = time.monotonic() - self.started
             left = spent * (self.total - done) / done if done else None
             self.report(round(done), round(self.total), left)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, PellucidError) else f"{type(error).__name__}: {text}"

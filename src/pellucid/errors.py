@@ -49,12 +49,19 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C ended long work early.
 
     Args:
-        partial: the estimate so far, an Explanation (or a list of them) whose warnings say how far it came.
+        partial: the estimate so far, an Explanation whose warnings say how far it came; where several targets were
+            asked for, a list of those that are done and the estimate so far of the next.
     """
 
     def __init__(self, message: str, partial: Any) -> None:
         super().__init__(message)
         self.partial = partial
+
+
+def reason(error: Exception) -> str:
+    """What an error says, on one line; of one that was not raised on purpose also what it is."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, PellucidError) else f"{type(error).__name__}: {text}"
 
 
 def require(library: str, *, extra: str, caller: str) -> Any:

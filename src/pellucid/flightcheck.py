@@ -11,8 +11,8 @@ from pellucid.composites import Composite, rule_name
 from pellucid.engine.graph import build_graph
 from pellucid.engine.plan import Plan, Unknown
 from pellucid.engine.trace import Start, Trace
-from pellucid.errors import PellucidError
-from pellucid.methods.base import Cost, Method
+from pellucid.errors import PellucidError, reason
+from pellucid.methods.base import Cost
 from pellucid.methods.call import Call
 from pellucid.methods.catalogue import method_named, methods
 from pellucid.methods.lrp import plan_for
@@ -45,6 +45,7 @@ class Fit:
         forwards: of every sample, without a gradient; None where it depends on how soon it converges.
         gradients: forward passes of every sample with a backward pass.
         seconds: about what all samples take, from the time of one forward; None where that is not known.
+        remark: what to know of it on this model and input though it fits; empty if there is nothing.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Fit:
     forwards: int | None
     gradients: int | None
     seconds: float | None
+    remark: str = ""
 
     @property
     def fits(self) -> bool:
@@ -124,8 +126,12 @@ class Check:
         return "\n".join(lines)
 
 
-def check_trace(trace: Trace, start: Start, composite: Composite, labels: Sequence[str]) -> Check:
-    """Plan the walk from ``start`` and tell, without walking."""
+def check_trace(
+    trace: Trace, start: Start | None, composite: Composite, labels: Sequence[str], warnings: Sequence[str] = ()
+) -> Check:
+    """Plan the walk from ``start`` and tell, without walking; None: there is nothing to walk on."""
+    if start is None:
+        return Check((), (), (), (*trace.notes, *warnings), tuple(labels), composite.name)
     assert start.node is not None
     graph = build_graph([start.node])
     plan = plan_for(graph, trace, composite)
@@ -142,36 +148,36 @@ def check_trace(trace: Trace, start: Start, composite: Composite, labels: Sequen
     )
     sources = tuple(dict.fromkeys(name for i, name in plan.sources.items() if plan.on_path[i]))
     cut = sorted({name or "(the model itself)" for name in trace.observer.cuts})
-    warnings = [*trace.notes]
+    told = [*trace.notes, *warnings]
     if cut:
-        warnings.append(f"detach or no_grad cuts part of the paths from the input in: {', '.join(cut)}")
-    return Check(rows, sources, tuple(dict.fromkeys(plan.unknown)), tuple(warnings), tuple(labels), composite.name)
+        told.append(f"detach or no_grad cuts part of the paths from the input in: {', '.join(cut)}")
+    return Check(rows, sources, tuple(dict.fromkeys(plan.unknown)), tuple(told), tuple(labels), composite.name)
 
 
-def check_methods(check: Check, call: Call, trace: Trace, start: Start, composite: Composite) -> Check:
+def check_methods(check: Check, call: Call, composite: Composite) -> Check:
     """The check with a row for every method; runs a plain forward to time it, and no method.
 
     Args:
         check: of the walk.
         call: what would be explained.
-        trace: its observed forward.
-        start: where walks would start.
         composite: what the method "lrp" would walk with.
     """
     forward = _seconds(call)
     rows = []
     for name, kind in methods().items():
+        why = ""
         try:
             method = method_named(kind)
             if type(method) is LRP:
                 method = LRP(composite)
-            reason = method.unfit(call) or _walk_reason(method, call, trace, start) or ""
+            why = method.unfit(call) or ""
+            remark = "" if why else method.remark(call) or ""
             cost = method.passes(call)
         except Exception as error:  # of a user's own method too; the others are told all the same
-            reason, cost = f"{type(error).__name__}: {' '.join(str(error).split())}", Cost(None, None)
+            why, remark, cost = why or reason(error), "", Cost(None, None)
         known = forward is not None and cost.forwards is not None and cost.gradients is not None
         seconds = forward * ((cost.forwards or 0) + _GRADIENT * (cost.gradients or 0)) if known and forward else None
-        rows.append(Fit(name, kind.family, reason, cost.forwards, cost.gradients, seconds))
+        rows.append(Fit(name, kind.family, why, cost.forwards, cost.gradients, seconds, remark))
     return replace(check, methods=tuple(rows))
 
 
@@ -181,32 +187,18 @@ def _seconds(call: Call) -> float | None:
     try:
         for _ in range(3):  # the first sets up, and others may keep the machine busy
             started = time.perf_counter()
-            call.function.run({})
+            call.function.read([])
             times.append(time.perf_counter() - started)
     except PellucidError:
         return None
     return min(times)
 
 
-def _walk_reason(method: Method, call: Call, trace: Trace, start: Start) -> str | None:
-    """Why relevance cannot be propagated by the method's rules."""
-    if not isinstance(method, LRP):
-        return None
-    assert start.node is not None, "nothing was walked yet"
-    plan = plan_for(build_graph([start.node]), trace, method.chosen(call))
-    unknown = list(
-        dict.fromkeys(f"{item.name} in module {item.module or '(the model itself)'!r}" for item in plan.unknown)
-    )
-    if unknown:
-        return f"no rule for {', '.join(unknown[:3])}{f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''}"
-    return None if plan.root_live else "no explained input reaches the target"
-
-
 def _cost_texts(fit: Fit) -> tuple[str, str]:
     seconds = (
         "?" if fit.seconds is None else f"{fit.seconds:.2g} s" if fit.seconds < 100 else f"{fit.seconds / 60:.0f} min"
     )
-    return seconds, str(Cost(fit.forwards, fit.gradients))
+    return seconds, f"{Cost(fit.forwards, fit.gradients)}{'; ' if fit.remark else ''}{fit.remark}"
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> list[str]:

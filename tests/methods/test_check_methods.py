@@ -88,7 +88,7 @@ def test_every_method_has_its_row(name: str) -> None:
     document = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert [row["method"] for row in document["methods"]] == list(methods())
     assert set(document["methods"][0]) == {
-        "method", "family", "fits", "reason", "forwards", "gradients", "seconds"
+        "method", "family", "fits", "reason", "forwards", "gradients", "seconds", "remark"
     }  # fmt: skip
     assert "integrated-gradients" in str(found)
 

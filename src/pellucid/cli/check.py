@@ -13,9 +13,14 @@ def check(
     input: options.Input,
     target: options.Target = None,
     composite: options.CompositeName = None,
+    layer: options.Layer = None,
+    inputs: options.Inputs = None,
     labels: options.Labels = None,
     preprocess: options.Preprocess = None,
     trust: options.Trust = False,
+    dtype: options.DType = None,
+    device: options.Device = None,
+    memory: options.Memory = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show the operations of MODEL on INPUT, the rule for each, sources, and what would stop an explanation.
@@ -27,7 +32,17 @@ def check(
 
     loaded = load_model(model, labels=labels, preprocess=preprocess, trust=trust)
     x = samples(input, preprocessing=loaded.preprocessing)[0].read().x
-    result = pellucid.check(loaded, x, target=target, composite=composite)
+    result = pellucid.check(
+        loaded,
+        x,
+        target=target,
+        composite=composite,
+        layer=layer or None,
+        inputs=inputs or None,
+        dtype=dtype,
+        device=device,
+        memory=memory,
+    )
     if as_json:
         print_json(result.to_dict())
     else:

@@ -127,7 +127,13 @@ class Job:
             result = pellucid.explain(loaded, batch.x, progress=bar.report, **self.choices)
         except Interrupted as stop:
             partial = stop.partial if isinstance(stop.partial, list) else [stop.partial]
-            kept = tuple(path for explanation in partial for path in self._write(sample, batch, explanation, PARTIAL))
+            kept = tuple(
+                path
+                for explanation in partial
+                for path in self._write(
+                    sample, batch, explanation, PARTIAL if explanation.settings.get("partial") else ""
+                )
+            )
             self.partial = Done(sample.name, (), tuple(explanation.to_dict() for explanation in partial), kept)
             raise
         explanations = result if isinstance(result, list) else [result]

@@ -8,23 +8,24 @@ than lies behind the points; a pass that is not differentiated records none at a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.engine.inputs import Prepared
 from pellucid.engine.intercept import Intercept, intercepting
 from pellucid.engine.observer import unwatched
-from pellucid.engine.passes import Chunk, Make, Pass, Scalar
+from pellucid.engine.passes import Chunk, Make, Pass, Scalar, joined, may_be_gated, of_all
 from pellucid.engine.point import Kind, Point, Values
-from pellucid.engine.shadow import Shadow, forward_conditions
+from pellucid.engine.shadow import Shadow, forward_conditions, frozen
 from pellucid.engine.together import seeded
 from pellucid.errors import InputError, ModelError, PellucidError
 from pellucid.outputs import main_output
 from pellucid.targets import Target
+from pellucid.targets.base import of_samples
 
 __all__ = ["ModelFunction"]
 
@@ -37,15 +38,24 @@ class ModelFunction:
         prepared: the explained input.
         seed: the random numbers of a forward that draws any start from it in every pass.
         most: how many rows are run at once.
+        whole: how many samples of the explained input are; None: all.
         tick: told how many rows were run.
     """
 
     def __init__(
-        self, shadow: Shadow, prepared: Prepared, *, seed: int, most: int, tick: Callable[[int], None] | None = None
+        self,
+        shadow: Shadow,
+        prepared: Prepared,
+        *,
+        seed: int,
+        most: int,
+        whole: int | None = None,
+        tick: Callable[[int], None] | None = None,
     ) -> None:
         self.shadow = shadow
         self.prepared = prepared
         self.most = most
+        self.whole = prepared.batch if whole is None else whole
         self.forwards = 0
         self.backwards = 0
         self.drew = False
@@ -78,17 +88,29 @@ class ModelFunction:
         """
         if self._inputs is None:
             read = [point for point in self.points if point.kind is Kind.LOOK_UP]
-            self.inputs_of(self.run({}, read=read) if read else None)
+            self.know(self.read(read) if read else {})
         assert self._inputs is not None
         return self._inputs
 
-    def inputs_of(self, done: Pass | None) -> dict[Point, Tensor]:
-        """The tensors at the explained inputs of a pass of the explained input that read :attr:`points`."""
-        floating = {Point(Kind.INPUT, name): leaf.detach() for name, leaf in self.prepared.leaves.items()}
-        found = {} if done is None else {point: t for point, t in done.values.items() if point.kind is not Kind.LAYER}
+    def know(self, values: Values) -> None:
+        """Keep what a pass of the explained input read at look-ups of ids, to be among :attr:`inputs`."""
         if self._inputs is None:
-            self._inputs = floating | {p: tensor.detach() for p, tensor in found.items() if p.kind is Kind.LOOK_UP}
-        return floating | found
+            floating = {Point(Kind.INPUT, name): leaf.detach() for name, leaf in self.prepared.leaves.items()}
+            self._inputs = floating | {p: tensor.detach() for p, tensor in values.items() if p.kind is Kind.LOOK_UP}
+
+    def parts(self) -> Sequence[Tensor | None]:
+        """The samples in as many at once as memory allows, each (n,); None stands for all."""
+        rows = torch.arange(self.batch, device=self.prepared.device)
+        return [None] if self.batch <= self.whole else torch.split(rows, self.whole)
+
+    def read(self, points: Sequence[Point], values: Values | None = None) -> dict[Point, Tensor]:
+        """What is at ``points`` for every sample, with ``values`` put at others, each (N, ...)."""
+        given = values or {}
+        runs = [
+            self.run(given if rows is None else {p: v[rows] for p, v in given.items()}, rows, read=points)
+            for rows in self.parts()
+        ]
+        return joined([run.values for run in runs])
 
     def looked_up(self, ids: int | Mapping[str, Tensor]) -> dict[Point, Tensor]:
         """What the look-ups of the explained ids would give, were they others.
@@ -116,7 +138,7 @@ class ModelFunction:
                 for name, value in own.values.items()
             }
         other = replace(own, ids=filled, values={**rest, **filled}, batch=len(next(iter(filled.values()))))
-        beside = ModelFunction(self.shadow, other, seed=self._seed, most=self.most)
+        beside = ModelFunction(self.shadow, other, seed=self._seed, most=self.most, whole=self.whole)
         return {point: value for point, value in beside.inputs.items() if point.kind is Kind.LOOK_UP}
 
     def layer(self, name: str) -> Point:
@@ -155,7 +177,7 @@ class ModelFunction:
         """
         asked = (values, rows, read, leaves, differentiate)
         raw, intercept = self._run(*asked, watch=self._gate not in (None, "unknown"))
-        if self._gate == "unknown" and self._may_be_gated(raw):
+        if self._gate == "unknown" and may_be_gated(raw):
             raw, intercept = self._run(*asked, watch=True)
         count = self.batch if rows is None else len(rows)
         self.forwards += count
@@ -176,7 +198,7 @@ class ModelFunction:
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad() if differentiate else torch.no_grad())
             stack.enter_context(unwatched(self.shadow.module))
-            stack.enter_context(_frozen(self._parameters))
+            stack.enter_context(frozen(self._parameters))
             stack.enter_context(forward_conditions(self.shadow))
             drawn = stack.enter_context(seeded(self._seed, self._device()))
             stack.enter_context(intercepting(intercept, self.shadow))
@@ -208,17 +230,6 @@ class ModelFunction:
     def _device(self) -> torch.device | None:
         return self._parameters[0].device if self._parameters else None
 
-    def _may_be_gated(self, raw: Any) -> bool:
-        """Whether a softmax, log-softmax or sigmoid can have made these numbers; to see it run costs more."""
-        try:
-            output, _ = main_output(raw)
-        except InputError:
-            return True
-        if not output.is_floating_point() or output.numel() == 0:
-            return True
-        low, high = (float(bound) for bound in torch.aminmax(output.detach()))
-        return (low >= 0 and high <= 1) or high <= 0
-
     def _before_gate(self, raw: Any, intercept: Intercept) -> Tensor | None:
         """The input of the output gate; after the first pass it is known whether there is one."""
         if self._gate is None:
@@ -236,22 +247,24 @@ class ModelFunction:
 
     # -- scalars ------------------------------------------------------------------------------------------------
 
-    def fix(self, target: Target, done: Pass) -> Scalar:
-        """The explained scalar, from a forward of the explained input.
+    def fix(self, target: Target, done: Pass, rows: Tensor | None = None) -> Scalar:
+        """The explained scalar, from a forward of the explained input, or of the samples ``rows`` (n,) of it.
 
         Raises:
             TargetError: the target cannot be computed on this output.
             InputError: it has not one value per sample. ModelError: it is NaN or infinite.
         """
+        count = self.batch if rows is None else len(rows)
+        target = target if rows is None else of_samples(target, rows)
         with torch.no_grad():
             seen = done.raw if target.takes_raw else done.logits.detach()
             target = target.fix(seen)
             activations = {name: value.detach() for name, value in done.activations(target.layers()).items()}
             weights = None if target.takes_raw or target.layers() else target.weights(seen)
             scalar = target.scalar(seen, activations)
-        if scalar.ndim != 1 or scalar.shape[0] != self.batch:
+        if scalar.ndim != 1 or scalar.shape[0] != count:
             raise InputError(
-                f"The explained scalar must have one value per sample, shape ({self.batch},), but it has shape "
+                f"The explained scalar must have one value per sample, shape ({count},), but it has shape "
                 f"{tuple(scalar.shape)}. The first dimension of the model's output must be the batch; otherwise give "
                 "target= a callable that returns one value per sample."
             )
@@ -266,12 +279,18 @@ class ModelFunction:
         """:meth:`fix` with a forward of its own."""
         return self.begin(target)[0]
 
-    def begin(self, target: Target, read: Sequence[Point] = ()) -> tuple[Scalar, Pass]:
-        """:meth:`fix` with a forward of its own that reads the explained inputs and ``read`` too."""
+    def begin(self, target: Target, read: Sequence[Point] = ()) -> tuple[Scalar, dict[Point, Tensor]]:
+        """:meth:`fix` with a forward of its own, and what is there at the explained inputs of ids and at ``read``."""
         ids = [point for point in self.points if point.kind is Kind.LOOK_UP]
-        done = self.run({}, read=[*ids, *read, *map(self.layer, target.layers())])
-        self.inputs_of(done)
-        return self.fix(target, done), done
+        wanted = [*ids, *read, *map(self.layer, target.layers())]
+        scalars, found = [], []
+        for rows in self.parts():
+            done = self.run({}, rows, read=wanted)
+            scalars.append(self.fix(target, done, rows))
+            found.append(done.values)
+        values = joined(found)
+        self.know(values)
+        return of_all(scalars), values
 
     def scalars(self, steps: int, make: Make, scalar: Scalar, *, samples: Tensor | None = None) -> Iterator[Chunk]:
         """Scalars of ``steps`` variants of every sample, as many at once as memory allows.
@@ -310,7 +329,10 @@ class ModelFunction:
     def gradient(
         self, values: Values, rows: Tensor | None, scalar: Scalar, points: Sequence[Point]
     ) -> tuple[Tensor, dict[Point, Tensor]]:
-        """Scalars (n,) and their gradients (n, ...) at ``points``, of one pass."""
+        """Scalars (n,) and their gradients (n, ...) at ``points``, of one pass; of all samples as memory allows."""
+        if rows is None and self.batch > self.whole:
+            chunks = [*self.gradients(1, lambda _, part: {p: v[part] for p, v in values.items()}, scalar, points)]
+            return torch.cat([chunk.scalars for chunk in chunks]), joined([chunk.gradients for chunk in chunks])
         scalars, _, gradients = self._gradient(values, rows, scalar, points, ())
         return scalars, gradients
 
@@ -319,35 +341,38 @@ class ModelFunction:
     ) -> tuple[Tensor, Pass, dict[Point, Tensor]]:
         layers = [self.layer(name) for name in scalar.layers]
         done = self.run(values, rows, read=[*points, *beside, *layers], leaves=points, differentiate=True)
-        scalars, gradients = self.differentiate(scalar.of(done, rows), done, [*points, *beside])
+        scalars, gradients = self.differentiate(scalar.of(done, rows), done, points, beside=beside)
         return scalars, done, gradients
 
     def differentiate(
-        self, scalars: Tensor, done: Pass, points: Sequence[Point], *, again: bool = False
+        self, scalars: Tensor, done: Pass, points: Sequence[Point], *, beside: Sequence[Point] = (), again: bool = False
     ) -> tuple[Tensor, dict[Point, Tensor]]:
-        """Gradients of ``scalars`` at ``points`` of a pass that recorded a graph; zeros where they do not depend on it.
+        """Gradients of ``scalars`` at points of a pass that recorded a graph; zeros where they do not depend on it.
 
         Args:
             scalars: (n,), computed from ``done``.
             done: the forward.
-            points: read in it.
+            points: read in it; they depend on one of these at least.
+            beside: further points.
             again: keep the graph for another call.
 
         Raises:
             ModelError: the scalars depend on none of the points.
         """
-        tensors = [done.values[point] for point in points]
-        if not scalars.requires_grad:
+        every = {point: done.values[point] for point in (*points, *beside)}
+        found: Sequence[Tensor | None] = ()
+        if scalars.requires_grad:
+            found = torch.autograd.grad(scalars.sum(), [*every.values()], retain_graph=again, allow_unused=True)
+        if all(gradient is None for gradient in found[: len(points)]):
             raise ModelError(
                 f"The explained scalar does not depend on {', '.join(map(str, points))}: it was computed without a "
                 "gradient graph. Check detach() and no_grad inside the model, and that inputs= and layer= name what "
                 "it uses."
             )
-        found = torch.autograd.grad(scalars.sum(), tensors, retain_graph=again, allow_unused=True)
         self.backwards += len(scalars)
         return scalars.detach(), {
             point: torch.zeros_like(tensor) if gradient is None else gradient
-            for point, tensor, gradient in zip(points, tensors, found, strict=True)
+            for (point, tensor), gradient in zip(every.items(), found, strict=True)
         }
 
     def chunks(self, steps: int, samples: Tensor | None = None, *, most: int | None = None) -> Iterator[Chunk]:
@@ -359,7 +384,7 @@ class ModelFunction:
             most: rows at once, where that is not what the function runs at once.
         """
         most = self.most if most is None else most
-        device = next(iter(self.prepared.values.values())).device
+        device = self.prepared.device
         samples = torch.arange(self.batch, device=device) if samples is None else samples.to(device)
         width = len(samples)
         at_once = max(1, most // width)
@@ -371,16 +396,3 @@ class ModelFunction:
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
                 yield Chunk(numbers[part], rows[part], start % width, width)
-
-
-@contextmanager
-def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """No parameter of a shadow needs a gradient inside."""
-    flipped = [parameter for parameter in parameters if parameter.requires_grad]
-    for parameter in flipped:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in flipped:
-            parameter.requires_grad_(True)

@@ -29,6 +29,11 @@ class Prepared:
     """All tensors by name."""
     batch: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next(iter(self.values.values())).device
+
     def sample(self, i: int) -> Prepared:
         """Sample ``i`` alone, with leaves of its own."""
 

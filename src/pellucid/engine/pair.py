@@ -25,9 +25,9 @@ from pellucid.engine.record import Live, Record
 from pellucid.engine.recording import Run
 from pellucid.engine.regions import Region, find_region
 from pellucid.engine.step import Step
-from pellucid.engine.taps import Tap
+from pellucid.engine.taps import Tap, outputs_on
 from pellucid.engine.walk import Walk
-from pellucid.errors import InputError, ModelError, UnknownOpError
+from pellucid.errors import ModelError, UnknownOpError
 
 __all__ = ["Both", "Multipliers", "PairRule", "multipliers", "unruled"]
 
@@ -170,12 +170,18 @@ def multipliers(
     return Multipliers(at, walked.taps, value, value_there)
 
 
-def unruled(run: Run, rules: Rules) -> str | None:
-    """The first operation behind the logits of a run that has no rule, with its module."""
+def unruled(run: Run, rules: Rules, layers: Sequence[str] = ()) -> str | None:
+    """The first operation behind the logits of a run that has no rule, with its module.
+
+    Raises:
+        InputError: one of ``layers`` did not run on a path to them.
+    """
     node = run.done.logits.grad_fn
     if node is None:
         return None
     graph = build_graph([node])
+    for name in layers:
+        outputs_on(graph, run.recorder.outputs, name)
     for i, op in enumerate(graph.ops):
         if op is not Op.LEAF and rules(function_name(graph.nodes[i]) if op is None else graph.names[i], op) is None:
             (module,) = run.recorder.module_of([graph.sequence(i)])
@@ -308,13 +314,5 @@ def _shapes(graph: Graph, i: int) -> list[tuple[int, ...]]:
 
 
 def _taps(here: Graph, there: Graph, runs: tuple[Run, Run], name: str) -> list[Tap]:
-    one, other = (
-        [made for made in run.recorder.outputs.get(name, ()) if made.node in graph.index]
-        for graph, run in zip((here, there), runs, strict=True)
-    )
-    if not one:
-        raise InputError(
-            f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are "
-            "those of model.named_modules()."
-        )
+    one, other = (outputs_on(graph, run.recorder.outputs, name) for graph, run in zip((here, there), runs, strict=True))
     return [Tap(name, (here.index[a.node], a.output), a.value - b.value) for a, b in zip(one, other, strict=True)]

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.point import Kind, Point, Values
+from pellucid.errors import InputError
 from pellucid.outputs import main_output
 from pellucid.targets import Target
-from pellucid.targets.base import PerSample, weighted_sum
+from pellucid.targets.base import of_sample, of_samples, per_sample, weighted_sum
 
-__all__ = ["Chunk", "Make", "Pass", "Scalar"]
+__all__ = ["Chunk", "Make", "Pass", "Scalar", "joined", "may_be_gated", "of_all"]
 
 Make = Callable[[Tensor, Tensor], Values]
 """``make(steps, rows)``: values at points for n rows, given the number of the variant and the sample of each."""
@@ -46,6 +47,18 @@ class Pass:
         return {name: self.values[Point(Kind.LAYER, name)] for name in names}
 
 
+def may_be_gated(raw: Any) -> bool:
+    """Whether a softmax, log-softmax or sigmoid can have made these numbers; to see it run costs more."""
+    try:
+        output, _ = main_output(raw)
+    except InputError:
+        return True
+    if not output.is_floating_point() or output.numel() == 0:
+        return True
+    low, high = (float(bound) for bound in torch.aminmax(output.detach()))
+    return (low >= 0 and high <= 1) or high <= 0
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
     """The explained scalar, with all that depends on the output held as it is at the explained input.
@@ -75,10 +88,40 @@ class Scalar:
         if self.weights is not None:
             weights = self.weights if rows is None else self.weights.index_select(0, rows)
             return weighted_sum(done.logits, weights)
-        target = self.target
-        if rows is not None and isinstance(target, PerSample):
-            target = PerSample(tuple(target.parts[row] for row in rows.tolist()))
+        target = self.target if rows is None else of_samples(self.target, rows)
         return target.scalar(done.raw if target.takes_raw else done.logits, done.activations(self.layers))
+
+
+def of_all(parts: Sequence[Scalar]) -> Scalar:
+    """The scalar of all samples, from those of parts of them in their order."""
+    if len(parts) == 1:
+        return parts[0]
+    targets = [of_sample(part.target, row) for part in parts for row in range(len(part.output))]
+    weights = [part.weights for part in parts if part.weights is not None]
+    return Scalar(
+        per_sample(targets),
+        torch.cat(weights) if len(weights) == len(parts) else None,
+        torch.cat([part.output for part in parts]),
+    )
+
+
+def joined(parts: Sequence[Values]) -> dict[Point, Tensor]:
+    """Values of all samples, from those of parts of them in their order.
+
+    Raises:
+        InputError: the output of a module has not one part for each sample.
+    """
+    if len(parts) == 1:
+        return dict(parts[0])
+    sizes = [max(len(value) for value in part.values()) if part else 0 for part in parts]
+    for part, size in zip(parts, sizes, strict=True):
+        for point, value in part.items():
+            if len(value) != size:
+                raise InputError(
+                    f"The {point} has shape {tuple(value.shape)}, whose first dimension is not the samples, so that it "
+                    "cannot be read in parts. Give more memory=, or fewer samples."
+                )
+    return {point: torch.cat([part[point] for part in parts]) for point in parts[0]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import io
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from operator import is_
 from typing import Any
@@ -25,7 +25,7 @@ from pellucid.engine.observer import watch_modules
 from pellucid.engine.together import Together
 from pellucid.errors import ModelError
 
-__all__ = ["Shadow", "forward_conditions", "shadow_of", "unwrap"]
+__all__ = ["Shadow", "forward_conditions", "frozen", "shadow_of", "unwrap"]
 
 _RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 _PLAIN = frozenset((bool, int, float, str, type(None)))
@@ -357,3 +357,16 @@ def _content(value: object) -> list[Any]:
         item if type(item) in _PLAIN else (*_place(item), _version(item)) if isinstance(item, Tensor) else id(item)
         for item in items
     ]
+
+
+@contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """No parameter of a shadow needs a gradient inside."""
+    flipped = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in flipped:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in flipped:
+            parameter.requires_grad_(True)

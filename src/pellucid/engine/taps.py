@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from pellucid.engine.book import Book
-from pellucid.engine.graph import Edge
+from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.numerics import inner
+from pellucid.engine.record import ModuleOutput
+from pellucid.errors import InputError
 
-__all__ = ["Mask", "Tap"]
+__all__ = ["Mask", "Tap", "outputs_on"]
+
+
+def outputs_on(graph: Graph, outputs: Mapping[str, Sequence[ModuleOutput]], name: str) -> list[ModuleOutput]:
+    """What a module gave on paths to the explained scalar, once for every run.
+
+    Raises:
+        InputError: it did not run there, or what it gave in several runs has different shapes.
+    """
+    found = [made for made in outputs.get(name, ()) if made.node in graph.index]
+    shapes = {tuple(made.value.shape) for made in found}
+    if not found:
+        raise InputError(
+            f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are "
+            "those of model.named_modules()."
+        )
+    if len(shapes) > 1:
+        raise InputError(
+            f"The module {name!r} runs {len(found)} times in one forward and gives outputs of different shapes, "
+            f"{', '.join(map(str, sorted(shapes)))}, which cannot be added up. Name a module inside or around it that "
+            "runs once."
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,8 @@ class Background:
             ]
             return Background(self.call, {p: torch.cat([run.values[p] for run in runs])[:, None] for p in read})
         rows = torch.arange(self.call.batch, device=every.device)
-        runs = [function.run(self.at(number.expand(len(rows)), rows), read=read) for number in every]
-        return Background(self.call, {p: torch.stack([run.values[p] for run in runs]) for p in read})
+        seen = [function.read(read, self.at(number.expand(len(rows)), rows)) for number in every]
+        return Background(self.call, {p: torch.stack([values[p] for values in seen]) for p in read})
 
 
 def background_at(call: Call, points: Mapping[Point, Tensor], spec: Any) -> Background:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -108,15 +108,23 @@ class Method(ABC):
             InputError, TargetError, ModelError: it cannot be done; says why.
         """
 
-    def attribute_all(self, call: Call, targets: Sequence[Target]) -> list[Attribution]:
-        """Explain several targets of every sample; methods that can share work among them override this."""
-        return [self.attribute(call, target) for target in targets]
+    def attribute_all(self, call: Call, targets: Sequence[Target]) -> Iterable[Attribution]:
+        """Explain several targets of every sample; methods that can share work among them override this.
+
+        One comes by as soon as it is done, so that Ctrl-C does not lose it.
+        """
+        for target in targets:
+            yield self.attribute(call, target)
 
     def unfit(self, call: Call) -> str | None:  # noqa: ARG002  (a method that fits everything looks at nothing)
         """Why it cannot be used on this model and input for ``call.target``; None if it can.
 
         A line that names the layer to blame; nothing but the forward is run to find out.
         """
+        return None
+
+    def remark(self, call: Call) -> str | None:  # noqa: ARG002
+        """What to know of it on this model and input though it fits, in a line; None if there is nothing."""
         return None
 
     @abstractmethod

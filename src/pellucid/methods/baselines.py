@@ -143,4 +143,4 @@ def baselines_at(call: Call, points: Mapping[Point, Tensor], specs: Any) -> list
     made = [baseline_of(call, spec) for spec in many]
     if all(point.kind is not Kind.LAYER for point in points):
         return made
-    return [call.function.run(values, read=list(points)).values for values in made]
+    return [call.function.read(list(points), values) for values in made]

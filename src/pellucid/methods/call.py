@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pellucid.composites import Composite
 from pellucid.engine.function import ModelFunction
 from pellucid.engine.inputs import Prepared
+from pellucid.engine.point import Point
 from pellucid.engine.shadow import Shadow
 from pellucid.engine.together import seeded
 from pellucid.engine.trace import Trace, run_forward
-from pellucid.errors import InputError, ModelError
+from pellucid.errors import InputError, ModelError, PellucidError
 from pellucid.methods.base import Attribution, Keep
 from pellucid.progress import Progress
 from pellucid.targets import Default, Target
+from pellucid.targets.base import of_samples
+
+if TYPE_CHECKING:
+    from pellucid.methods.way import Way
 
 __all__ = ["Call"]
 
@@ -67,6 +72,8 @@ class Call:
         self.progress = progress or Progress()
         self.target: Target = Default()
         """What is explained, for those who ask beforehand (``Method.unfit``)."""
+        self.ways: dict[tuple[Point, ...], Way] = {}
+        """What :func:`pellucid.methods.way.way_from` found."""
         self.partial: Callable[[], Attribution] | None = None
         """Set by a method during long work: the estimate so far, should Ctrl-C end it."""
         for name in (*self.layers, *self.keep):
@@ -76,6 +83,25 @@ class Call:
     def batch(self) -> int:
         """Number of samples."""
         return self.prepared.batch
+
+    @cached_property
+    def small(self) -> Call:
+        """The same call for the first sample, to try something out; the whole where the model takes none alone."""
+        one = Call(
+            self.shadow,
+            self.prepared.sample(0),
+            layers=self.layers,
+            keep=self.keep,
+            bounds=self.bounds,
+            seed=self.seed,
+            memory=self.memory,
+        )
+        one.target = of_samples(self.target, torch.zeros(1, dtype=torch.long))
+        try:
+            one.function.start(one.target)
+        except PellucidError:
+            return self
+        return one
 
     def require_layer(self, name: str) -> None:
         """Refuse a module that the model does not have.
@@ -107,7 +133,12 @@ class Call:
     def function(self) -> ModelFunction:
         """The model as a function of its points."""
         return ModelFunction(
-            self.shadow, self.prepared, seed=self.seed, most=self.rows_at_once, tick=self.progress.advance
+            self.shadow,
+            self.prepared,
+            seed=self.seed,
+            most=self.rows_at_once,
+            whole=None if self.memory is None else self.affordable,
+            tick=self.progress.advance,
         )
 
     @cached_property
@@ -121,8 +152,9 @@ class Call:
         size = sum(tensor[:1].numel() * (_TOKEN if name in self.prepared.ids else 1) for name, tensor in values)
         usual = _VALUES_AT_ONCE.get(self._device_type(), _VALUES_ELSEWHERE) // max(size, 1)
         usual = min(max(usual, 1), _MOST_ROWS)
-        return usual if self.memory is None else min(usual, self.affordable())
+        return usual if self.memory is None else min(usual, self.affordable)
 
+    @cached_property
     def affordable(self) -> int:
         """How many rows fit in the memory budget, from what one sample's forward makes.
 

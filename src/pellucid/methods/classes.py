@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from pellucid.errors import InputError
+from pellucid.errors import InputError, PellucidError, reason
 from pellucid.targets import PerSample, Target
+from pellucid.targets.base import of_samples
 
-__all__ = ["classes_of"]
+if TYPE_CHECKING:
+    from pellucid.methods.call import Call
+
+__all__ = ["classes_of", "no_classes"]
 
 
 def classes_of(target: Target, logits: Tensor, *, caller: str) -> list[int]:
@@ -32,3 +38,15 @@ def classes_of(target: Target, logits: Tensor, *, caller: str) -> list[int]:
             f"score for each of several classes, got the target {target} of an output {tuple(logits.shape)}."
         )
     return known
+
+
+def no_classes(call: Call, *, caller: str) -> str | None:
+    """Why ``call.target`` means no class of the model; None if it does."""
+    function = call.function
+    try:
+        for rows in function.parts():
+            target = call.target if rows is None else of_samples(call.target, rows)
+            classes_of(target, function.run({}, rows).logits, caller=caller)
+    except PellucidError as error:
+        return reason(error)
+    return None

@@ -12,7 +12,7 @@ from torch import Tensor
 from pellucid.composites import Composite
 from pellucid.engine.trace import Start, Trace
 from pellucid.methods.base import Attribution, Cost
-from pellucid.methods.classes import classes_of
+from pellucid.methods.classes import classes_of, no_classes
 from pellucid.methods.lrp import explain_trace
 from pellucid.methods.relevance import LRP, dressed
 from pellucid.targets import Logit
@@ -80,6 +80,10 @@ class CLRP(LRP):
     def _contrasted(self, own: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> dict[str, Tensor]:
         differences = {name: value - others[name] for name, value in own.items()}
         return {name: value.clamp(min=0) for name, value in differences.items()} if self.relu else differences
+
+    def unfit(self, call: Call) -> str | None:
+        """The target is no class of several."""
+        return no_classes(call, caller=self.name) or super().unfit(call)
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One forward and two walks."""

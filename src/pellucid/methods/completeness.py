@@ -67,12 +67,11 @@ def missed(values: Mapping[Point, Tensor], differences: Tensor, tolerance: float
     return gap > tolerance * differences.abs().mean(0)
 
 
-def missed_note(late: Tensor, tolerance: float | None, most: int, *, what: str) -> tuple[str, ...]:
+def missed_note(
+    late: Tensor, tolerance: float | None, most: int, *, what: str, see: str = "the ledger's gap"
+) -> tuple[str, ...]:
     """What to say of the samples ``late`` (N,) that did not meet the tolerance; nothing if there are none."""
     count = int(late.sum())
     if not count or tolerance is None:
         return ()
-    return (
-        f"{count} of {len(late)} samples did not meet tolerance={tolerance:g} within {most} {what}: see the ledger's "
-        "gap.",
-    )
+    return (f"{count} of {len(late)} samples did not meet tolerance={tolerance:g} within {most} {what}: see {see}.",)

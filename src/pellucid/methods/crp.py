@@ -13,7 +13,7 @@ from torch import Tensor
 from pellucid.composites import Composite
 from pellucid.engine.point import Kind
 from pellucid.engine.trace import Start, Trace
-from pellucid.errors import InputError, ModelError, TargetError
+from pellucid.errors import InputError, ModelError
 from pellucid.methods.base import Attribution, Cost
 from pellucid.methods.lrp import explain_trace, unit_scores
 from pellucid.methods.positions.choice import sites_for
@@ -126,16 +126,6 @@ class CRP(LRP):
                 f"{wrong or 'none'}."
             )
         return torch.tensor(units, device=scores.device).expand(len(scores), -1)
-
-    def unfit(self, call: Call) -> str | None:
-        """There is no layer to choose from."""
-        try:
-            self.layer(call, call.target)
-        except TargetError:
-            return None  # which layer it is depends on the target
-        except (InputError, ModelError) as error:
-            return str(error)
-        return None
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One forward and two walks."""

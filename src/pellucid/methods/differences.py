@@ -14,12 +14,13 @@ from pellucid.engine.pair import multipliers, unruled
 from pellucid.engine.passes import Chunk, Scalar
 from pellucid.engine.point import Kind, Point
 from pellucid.engine.recording import Run, run_recorded
-from pellucid.errors import InputError, ModelError
+from pellucid.errors import InputError, ModelError, PellucidError, reason
 from pellucid.methods.background import Background
 from pellucid.methods.base import Attribution, Cost, Family
 from pellucid.methods.completeness import completeness_ledger
 from pellucid.methods.points import AtPoints, PointMethod, by_token
 from pellucid.methods.sampling import Moments
+from pellucid.methods.way import way_from
 from pellucid.rules.difference import changed, difference_rule
 from pellucid.targets import Target
 
@@ -50,11 +51,15 @@ class DifferenceMethod(PointMethod):
         if call.batch <= most_rows(call):
             read = [function.layer(name) for name in target.layers()]
             first = run_recorded(function, {}, None, function.points, read=read, wanted=call.layers)
-            function.inputs_of(first.done)
+            function.know(first.done.values)
             scalar = function.fix(target, first.done)
         else:
             scalar = function.start(target)
         return self.dressed(call, scalar, self._shared(call, scalar, function.inputs, first))
+
+    def notes(self, shares: Mapping[Point, Tensor], errors: Mapping[Point, Tensor], size: int) -> tuple[str, ...]:  # noqa: ARG002
+        """What a reader must know of the shares of the inputs and their standard errors."""
+        return ()
 
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """See the class."""
@@ -67,7 +72,16 @@ class DifferenceMethod(PointMethod):
 
     def unfit(self, call: Call) -> str | None:
         """An operation without a rule, and its module."""
-        missing = unruled(run_recorded(call.function, {}, None, call.function.points), difference_rule)
+        small = call.small
+        try:
+            most_rows(call)
+            way = way_from(small, small.function.points)
+            if way.blame:
+                return way.blame
+            run = run_recorded(small.function, {}, None, small.function.points, wanted=small.layers)
+            missing = unruled(run, difference_rule, small.layers)
+        except PellucidError as error:
+            return reason(error)
         return None if missing is None else f"{missing} has no rule for differences."
 
     def _shared(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor], first: Run | None) -> AtPoints:
@@ -82,6 +96,7 @@ class DifferenceMethod(PointMethod):
                 shares,
                 completeness_ledger(scalar.output, mean.floor(), inputs),
                 details={"standard error": errors} if errors else {},
+                notes=self.notes(_by_input(inputs), errors, background.size),
             )
 
         call.progress.expect_more(self._rows(call, background.size, first))
@@ -121,7 +136,7 @@ def most_rows(call: Call) -> int:
     """
     if call.memory is None:
         return call.rows_at_once
-    pairs = call.affordable() // 2
+    pairs = call.affordable // 2
     if pairs < 1:
         raise InputError(
             f"memory={call.memory} bytes: two recorded runs of one sample do not fit. Raise the budget, or make the "

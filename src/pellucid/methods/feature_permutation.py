@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from pellucid.engine.passes import Scalar
-from pellucid.engine.point import Point
+from pellucid.engine.point import Point, Values
 from pellucid.errors import InputError
 from pellucid.methods.background import background_at
+from pellucid.methods.completeness import check_tolerance
 from pellucid.methods.feature_ablation import ablated
 from pellucid.methods.features import Features, features_at
 from pellucid.methods.game import Game, whole_game
 from pellucid.methods.perturbation import Board, Estimate, ScoreMethod
 from pellucid.methods.replacing import Replacing
+from pellucid.methods.study import late_samples
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -52,6 +55,9 @@ class FeaturePermutation(ScoreMethod):
         permutations: how many other samples lend their features to each.
         background: who lends: None: the batch mates; samples (size, ...) of the input, of several inputs a dict of them
             by name, of token ids other ids; or baselines (see ``pellucid.methods.Baseline``), one or a list of several.
+        tolerance: double the permutations until every score's standard error is at most this share of the range of the
+            values that the output took, or until all others have lent.
+        most_permutations: do not go beyond.
 
     Raises:
         InputError: a setting is out of range, or there is one sample only and no background.
@@ -60,6 +66,8 @@ class FeaturePermutation(ScoreMethod):
     features: Any = None
     permutations: int = 10
     background: Any = None
+    tolerance: float | None = None
+    most_permutations: int = 1000
 
     name: ClassVar[str] = "feature-permutation"
     cost: ClassVar[str] = "permutations x a forward per feature"
@@ -71,9 +79,13 @@ class FeaturePermutation(ScoreMethod):
         """Check the settings."""
         if not isinstance(self.permutations, int) or self.permutations < 1:
             raise InputError(f"Expected permutations as a whole number of 1 or more, got {self.permutations!r}.")
+        check_tolerance(self.tolerance, self.permutations, self.most_permutations, what="permutations")
 
     def unfit(self, call: Call) -> str | None:
         """A lone sample has nobody to exchange with."""
+        return self._alone(call) or super().unfit(call)
+
+    def _alone(self, call: Call) -> str | None:
         if call.batch > 1 or self.background is not None:
             return None
         return (
@@ -81,9 +93,9 @@ class FeaturePermutation(ScoreMethod):
             "several, or background= samples, or use method='feature-ablation' with a baseline."
         )
 
-    def forwards(self, count: int) -> int:
+    def forwards(self, count: int) -> int | None:
         """Of one sample."""
-        return count * self.permutations
+        return count * self.permutations if self.tolerance is None else None
 
     def features_of(self, call: Call, points: Mapping[Point, Tensor]) -> Features:
         """See the base class."""
@@ -92,49 +104,84 @@ class FeaturePermutation(ScoreMethod):
     def games_of(
         self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor], features: Features
     ) -> Iterator[Game]:
-        """One, whose baselines are the lenders.
+        """One, whose baselines are those who lend.
 
         Raises:
             InputError: there is one sample only.
         """
-        unfit = self.unfit(call)
-        if unfit is not None:
-            raise InputError(unfit)
-        values = self._of_mates(call, points) if self.background is None else self._of_background(call, points)
-        yield whole_game(Replacing(call, scalar, points, values), features)
-
-    def _of_mates(self, call: Call, points: Mapping[Point, Tensor]) -> list[dict[Point, Tensor]]:
-        order = torch.randperm(call.batch, generator=call.generator())
-        shifts = torch.randperm(call.batch - 1, generator=call.generator(1))[: self.permutations] + 1
-        place = order.argsort()
-        lenders = [order[(place + shift) % call.batch] for shift in shifts]
-        return [{point: value[lender.to(value.device)] for point, value in points.items()} for lender in lenders]
-
-    def _of_background(self, call: Call, points: Mapping[Point, Tensor]) -> list[dict[Point, Tensor]]:
-        background = background_at(call, points, self.background)
-        device = next(iter(points.values())).device
-        rows = torch.arange(call.batch, device=device)
-        lenders = torch.randperm(background.size, generator=call.generator())[: self.permutations].to(device)
-        return [background.at(lender.expand(call.batch), rows) for lender in lenders]
+        alone = self._alone(call)
+        if alone is not None:
+            raise InputError(alone)
+        most = self.permutations if self.tolerance is None else self.most_permutations
+        yield whole_game(Replacing(call, scalar, points, _Lenders(call, points, self.background, most)), features)
 
     def play(self, game: Game, board: Board) -> None:
-        """One lender after the other."""
-        whole = game.replacing
-        others = game.width - 1 if self.background is None else None
+        """One who lends after the other."""
+        lenders, others = game.replacing.baselines, board.call.batch - 1 if self.background is None else None
         found: list[Tensor] = []
-        for values in whole.baselines:
-            replacing = Replacing(whole.call, whole.scalar, whole.points, [values])
-            found.append(list(ablated(Game(replacing, game.count, game.maps, game.own)))[-1])
-            board.offer(game, lambda: _mean(found, others))
-        board.put(game, _mean(found, others))
+        wanted = min(self.permutations, len(lenders))
+        while True:
+            for values in (lenders[number] for number in range(len(found), wanted)):
+                found.append([*ablated(game.against([values]))][-1])
+                board.offer(game, partial(_mean, tuple(found), others))
+            estimate = _mean(found, others)
+            board.put(game, estimate)
+            if self.tolerance is None or len(found) == others:
+                return
+            late = late_samples(estimate, _range(found), self.tolerance)
+            if not len(late):
+                return
+            if wanted == len(lenders):
+                board.missed(len(late), self.tolerance, wanted, what="permutations")
+                return
+            game, found = game.narrow(late), [losses[late] for losses in found]
+            board.call.progress.expect_more(game.count * len(late) * min(wanted, len(lenders) - wanted))
+            wanted = min(2 * wanted, len(lenders))
 
 
-def _mean(found: list[Tensor], others: int | None) -> Estimate:
-    """Over lenders drawn without putting back from ``others`` samples; None: from more data than is known."""
-    scores = torch.stack(found)
+class _Lenders(Sequence[Values]):
+    """Others for every sample, in random order, made when their turn comes.
+
+    Args:
+        call: what is explained.
+        points: with their values.
+        background: who lends; None: the batch mates.
+        most: no more than these.
+    """
+
+    def __init__(self, call: Call, points: Mapping[Point, Tensor], background: Any, most: int) -> None:
+        self._points = points
+        self._rows = torch.arange(call.batch, device=next(iter(points.values())).device)
+        self._background = None if background is None else background_at(call, points, background)
+        if self._background is None:
+            self._ring = torch.randperm(call.batch, generator=call.generator())
+            self._order = torch.randperm(call.batch - 1, generator=call.generator(1))[:most] + 1
+        else:
+            self._order = torch.randperm(self._background.size, generator=call.generator())[:most]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, number: int) -> Values:  # type: ignore[override]
+        place = self._order[number]
+        if self._background is not None:
+            return self._background.at(place.to(self._rows.device).expand(len(self._rows)), self._rows)
+        lender = self._ring[(self._ring.argsort() + place) % len(self._ring)]
+        return {point: value[lender.to(value.device)] for point, value in self._points.items()}
+
+
+def _mean(found: Sequence[Tensor], others: int | None) -> Estimate:
+    """Over those who lent, drawn without putting back from ``others`` samples; None: from more data than is known."""
+    scores = torch.stack(tuple(found))
     count = len(scores)
     if count == others or count < 2:
         return Estimate(scores.mean(0), settings={"lenders": count})
     left = 1.0 if others is None else (others - count) / others
     errors = scores.std(0) / count**0.5 * left**0.5
     return Estimate(scores.mean(0), errors, settings={"lenders": count})
+
+
+def _range(losses: Sequence[Tensor]) -> Tensor:
+    """(M,) of the values that the output took, from what it lost."""
+    every = torch.stack([losses.amax(1) for losses in losses]), torch.stack([losses.amin(1) for losses in losses])
+    return every[0].amax(0).clamp(min=0) - every[1].amin(0).clamp(max=0)

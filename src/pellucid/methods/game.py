@@ -72,6 +72,11 @@ class Game:
 
         return self.replacing.values(len(present), masks)
 
+    def against(self, baselines: Sequence[Values]) -> Game:
+        """The same game with other values where features are absent."""
+        whole = self.replacing
+        return Game(whole.against(baselines), self.count, self.maps, self.own)
+
     def narrow(self, which: Tensor) -> Game:
         """The same game of some of the samples, by their places among these."""
         whole = self.replacing

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from pellucid.engine.passes import Scalar
-from pellucid.engine.point import Point
+from pellucid.engine.passes import Scalar, joined, of_all
+from pellucid.engine.point import Kind, Point
 from pellucid.methods.base import Attribution, Cost, Family
 from pellucid.methods.citations import SHRIKUMAR, SIMONYAN
 from pellucid.methods.points import AtPoints, PointMethod
@@ -40,17 +40,25 @@ class Gradient(PointMethod):
         function = call.function
         target.check_layers(function.shadow.modules)
         wanted = [function.layer(name) for name in dict.fromkeys((*call.layers, *target.layers()))]
-        done = function.run({}, read=wanted, leaves=function.points, differentiate=True)
-        scalar = function.fix(target, done)
-        points = function.inputs_of(done) | {p: done.values[p] for p in map(function.layer, call.layers)}
-        _, gradients = function.differentiate(scalar.of(done), done, list(points))
-        values = {point: self.share(value.detach(), gradients[point]) for point, value in points.items()}
-        return self.dressed(call, scalar, AtPoints(values))
+        asked = self.beside(call)
+        scalars, shares = [], []
+        for rows in function.parts():
+            done = function.run({}, rows, read=wanted, leaves=function.points, differentiate=True)
+            scalar = function.fix(target, done, rows)
+            points = [point for point in done.values if point.kind is not Kind.LAYER]
+            _, gradients = function.differentiate(scalar.of(done), done, points, beside=asked)
+            scalars.append(scalar)
+            shares.append({p: self.share(done.values[p].detach(), gradient) for p, gradient in gradients.items()})
+        return self.dressed(call, of_all(scalars), AtPoints(joined(shares)))
 
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """See the class."""
         _, gradients = call.function.gradient(points, None, scalar, list(points))
         return AtPoints({point: self.share(value, gradients[point]) for point, value in points.items()})
+
+    def beside(self, call: Call) -> list[Point]:
+        """All layers."""
+        return [call.function.layer(name) for name in dict.fromkeys(call.layers)]
 
     def share(self, value: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG002
         """What a value gets, given its gradient."""

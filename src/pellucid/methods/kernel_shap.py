@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pellucid.methods.game import Game
 from pellucid.methods.perturbation import Board, Estimate
-from pellucid.methods.shapley import enumerate_all, fits
+from pellucid.methods.shapley import additive_fit, enumerate_all, fits
 from pellucid.methods.study import SamplingMethod, Study
 
 __all__ = ["KernelSHAP"]
@@ -63,7 +63,7 @@ class KernelSHAP(SamplingMethod):
     def play(self, game: Game, board: Board) -> None:
         """Sample, or enumerate where that is cheaper."""
         if fits(game.count, self.samples):
-            board.put(game, enumerate_all(game))
+            board.put(game, enumerate_all(game, board))
         else:
             self.run(_Study(game, self.samples), board)
 
@@ -123,23 +123,17 @@ class _Study(Study):
         return self.done - len(self._enumerated) >= 2 and self.done >= self.game.count
 
     def estimate(self) -> Estimate:
-        """The constrained regression on what was played, in closed form.
-
-        With ``A = Z' W Z`` and u all ones: ``phi = A^-1 (Z' W y - u (u' A^-1 Z' W y - gain) / (u' A^-1 u))``.
-        """
+        """The constrained regression on what was played, in closed form."""
         game, known = self.game, len(self._enumerated)
         drawn = (self.done - known) // 2 * 2
         present = torch.cat([self._enumerated, self._pairs.flatten(0, 1)[:drawn]]).to(self.values)
         weights = self._weights(drawn).to(present)
-        inverse = torch.linalg.pinv((present * weights[:, None]).T @ present, hermitian=True)
-        ones = inverse.sum(1)
-        projected = inverse - torch.outer(ones, ones) / ones.sum()
-        solver = projected @ (present * weights[:, None]).T  # (F, S)
+        solver, share = additive_fit(present, weights)
         gains = self.values[:, : known + drawn] - game.empty[:, None]
-        scores = gains @ solver.T + torch.outer(game.full - game.empty, ones / ones.sum())
+        scores = gains @ solver.T + torch.outer(game.full - game.empty, share)
         # A pair's columns of the solver are each other's negatives, so that a pair counts by its difference alone.
         first, columns = present[known::2], solver[:, known::2]
-        residuals = (gains - scores @ present.T)[:, known:].unflatten(1, (-1, 2)).diff(dim=2)[..., 0]
+        residuals = (gains - scores @ present.T)[:, known:].reshape(len(gains), -1, 2).diff(dim=2)[..., 0]
         left = 1 - ((2 * first - 1) * columns.T).sum(1)  # the share of a residual that the fit did not take up (HC2)
         enough = bool((left > 1e-6).all())
         errors = (residuals**2 / left @ (columns**2).T).sqrt() if enough else None

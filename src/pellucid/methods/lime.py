@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
-from pellucid.errors import InputError, require
+from pellucid.errors import InputError, MissingDependencyError, reason, require
 from pellucid.methods.game import Game
 from pellucid.methods.perturbation import Board, Estimate
 from pellucid.methods.study import SamplingMethod, Study
+
+if TYPE_CHECKING:
+    from pellucid.methods.call import Call
 
 __all__ = ["LIME"]
 
@@ -76,6 +79,14 @@ class LIME(SamplingMethod):
                 f"Expected regression as 'ridge', 'lasso', 'linear' or a regression of scikit-learn, got "
                 f"{self.regression!r}."
             )
+
+    def unfit(self, call: Call) -> str | None:
+        """scikit-learn is not there."""
+        try:
+            self.regressor()
+        except MissingDependencyError as error:
+            return reason(error)
+        return super().unfit(call)
 
     def play(self, game: Game, board: Board) -> None:
         """See the class."""

@@ -15,12 +15,12 @@ from pellucid.engine.ledger import Ledger
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.ops import Op
 from pellucid.engine.plan import Plan, Unknown, make_plan
-from pellucid.engine.taps import Mask, Tap
+from pellucid.engine.taps import Mask, Tap, outputs_on
 from pellucid.engine.trace import Start, Trace, source_nodes
 from pellucid.engine.walk import Walk, Walked
 from pellucid.errors import InputError, ModelError, UnknownOpError
 
-__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown", "unit_scores"]
+__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown", "unit_scores", "unwalkable"]
 
 _UNITS_FIRST = (Op.CONVOLUTION, Op.BATCH_NORM, Op.GROUP_NORM, Op.MAX_POOL, Op.AVERAGE_POOL)
 _UNITS_LAST = (Op.LINEAR, Op.LAYER_NORM, Op.RMS_NORM, Op.RECURRENT, Op.EMBEDDING)
@@ -128,6 +128,25 @@ def refuse_unknown(unknown: Sequence[Unknown]) -> None:
     )
 
 
+def unwalkable(trace: Trace, start: Start, composite: Composite, layers: Sequence[str]) -> str | None:
+    """Why a walk from ``start`` that reads ``layers`` would not come to an end; None if it would.
+
+    Raises:
+        InputError: a layer did not run.
+    """
+    assert start.node is not None, "nothing was walked yet"
+    graph = build_graph([start.node])
+    plan = plan_for(graph, trace, composite)
+    unknown = list(
+        dict.fromkeys(f"{item.name} in module {item.module or '(the model itself)'!r}" for item in plan.unknown)
+    )
+    if unknown:
+        return f"no rule for {', '.join(unknown[:3])}{f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''}"
+    for name in layers:
+        _module_outputs(graph, trace, name)
+    return None if plan.root_live else _no_source(trace)
+
+
 def _no_source(trace: Trace) -> str:
     cut = sorted({name or "(the model itself)" for name in trace.observer.cuts})
     where = f" The gradient is cut by detach or no_grad in: {', '.join(cut)}." if cut else ""
@@ -207,18 +226,8 @@ def unit_scores(trace: Trace, start: Start, name: str, relevance: Tensor) -> Ten
 
 
 def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, int, Tensor]]:
-    found: list[tuple[int, int, Tensor]] = []
-    for made in trace.observer.outputs.get(name, ()):
-        i = graph.index.get(made.node)
-        if i is not None:
-            found.append((i, made.output, made.value))
-    if not found:
-        raise InputError(
-            f"The module {name!r} did not run on a path to the explained scalar, or returned no tensor. Names are "
-            "those of "
-            f"model.named_modules()."
-        )
-    return found
+    found = outputs_on(graph, trace.observer.outputs, name)
+    return [(graph.index[made.node], made.output, made.value) for made in found]
 
 
 def _collect(trace: Trace, graph: Graph, plan: Plan, walked: Walked, *, gradient: bool) -> dict[str, Tensor]:

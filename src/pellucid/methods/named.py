@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 from pellucid.composites import Composite
+from pellucid.engine.graph import build_graph
+from pellucid.engine.ops import Op
+from pellucid.engine.trace import Start, Trace
+from pellucid.methods.base import Attribution
 from pellucid.methods.relevance import LRP
+from pellucid.methods.way import way_from
+
+if TYPE_CHECKING:
+    from pellucid.methods.call import Call
 
 __all__ = ["CPLRP", "AttnLRP", "Deconvnet", "DeepTaylor", "ExcitationBackprop", "GuidedBackprop"]
 
@@ -47,8 +55,28 @@ class ExcitationBackprop(LRP):
     advice: ClassVar[str] = "Localising objects in ReLU networks; positive evidence only."
 
 
+_NO_RELU = "No ReLU lies on the way to the explained scalar, so that this is the plain gradient."
+
+
 @dataclass(frozen=True)
-class GuidedBackprop(LRP):
+class _AtReLU(LRP):
+    """The gradient with another rule at every ReLU."""
+
+    def remark(self, call: Call) -> str | None:
+        """There is none."""
+        small = call.small
+        return None if Op.RELU in way_from(small, small.function.points).ops else _NO_RELU
+
+    def walk(self, call: Call, composite: Composite, trace: Trace, start: Start, *, last: bool) -> Attribution:
+        """See the base class."""
+        assert start.node is not None, "nothing was walked yet"
+        without = Op.RELU not in build_graph([start.node]).ops
+        found = super().walk(call, composite, trace, start, last=last)
+        return replace(found, notes=(*found.notes, _NO_RELU)) if without else found
+
+
+@dataclass(frozen=True)
+class GuidedBackprop(_AtReLU):
     """Guided backprop (Springenberg 2015): the gradient, negative parts cut at every ReLU."""
 
     composite: str | Composite | None = "guided-backprop"
@@ -59,7 +87,7 @@ class GuidedBackprop(LRP):
 
 
 @dataclass(frozen=True)
-class Deconvnet(LRP):
+class Deconvnet(_AtReLU):
     """Deconvnet (Zeiler 2014): the gradient with ReLU applied to itself."""
 
     composite: str | Composite | None = "deconvnet"

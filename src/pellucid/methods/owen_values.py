@@ -13,6 +13,7 @@ from pellucid.methods.game import Game
 from pellucid.methods.orders import OrderMethod, OrderStudy
 from pellucid.methods.partition import Tree, paths, pruned, tree_of
 from pellucid.methods.perturbation import Board, Estimate
+from pellucid.methods.shapley import play_all
 
 __all__ = ["OwenValues"]
 
@@ -72,7 +73,9 @@ class OwenValues(OrderMethod):
             if exact is None:
                 self.run(_Study(part, tree), board)
                 continue
-            values = torch.cat([part.empty[:, None], part.full[:, None], *part.play(exact.coalitions)], 1)
+            coalitions = exact.coalitions.to(part.own.device)
+            played = play_all(part, board, len(coalitions), lambda numbers, made=coalitions: made[numbers])  # type: ignore[misc]
+            values = torch.cat([part.empty[:, None], part.full[:, None], played], 1)
             board.put(part, Estimate(values @ exact.weights.to(values.device)))
 
 

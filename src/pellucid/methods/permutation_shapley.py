@@ -56,7 +56,7 @@ class PermutationShapley(OrderMethod):
     def play(self, game: Game, board: Board) -> None:
         """Sample orders, or enumerate all coalitions where that is cheaper."""
         if fits(game.count, self.samples):
-            board.put(game, enumerate_all(game))
+            board.put(game, enumerate_all(game, board))
         else:
             self.run(_Study(game), board)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Kind, Point
+from pellucid.errors import PellucidError, reason
 from pellucid.methods.base import Cost, Family
 from pellucid.methods.baselines import baselines_at
 from pellucid.methods.completeness import completeness_ledger
@@ -56,6 +57,7 @@ class ScoreMethod(PointMethod):
     """
 
     family: ClassVar[Family] = "perturbation"
+    differentiates: ClassVar[bool] = False
     conserves: ClassVar[bool] = False
     """Whether the scores sum to ``f(x) - f(baseline)``."""
 
@@ -84,6 +86,19 @@ class ScoreMethod(PointMethod):
                 call.progress.expect_more(rows * call.batch)
             self.play(game, board)
         return board.found()
+
+    def unfit(self, call: Call) -> str | None:
+        """Features that mean nothing here, or need a library."""
+        why = super().unfit(call)
+        if why is not None:
+            return why
+        try:
+            for points in ([call.function.layer(name)] for name in call.layers):
+                self.features_of(call, call.function.read(points))
+            self.features_of(call, call.function.inputs)
+        except PellucidError as error:
+            return reason(error)
+        return None
 
     def passes(self, call: Call) -> Cost:
         """The forwards for as many features as the input has, and one to see what is explained."""
@@ -149,15 +164,18 @@ class Board:
 
         def found() -> AtPoints:
             self.put(game, estimate())
-            missing = int((~self._reached).sum())
-            if missing:
-                self.note(f"{missing} of {len(self._reached)} samples were not reached: their scores are 0.")
-            return self.found()
+            return self._so_far()
 
         self.method.offer(self.call, self._scalar, self._points, found)
 
+    def _so_far(self) -> AtPoints:
+        missing = int((~self._reached).sum())
+        if missing:
+            self.note(f"{missing} of {len(self._reached)} samples were not reached: their scores are 0.")
+        return self.found()
+
     def put(self, game: Game, estimate: Estimate) -> None:
-        """What is known of the players of a game."""
+        """What is known of the players of a game; from now on Ctrl-C gives that."""
         samples = game.replacing.samples
         where = samples[:, None], game.own
         self._scores[where] = estimate.scores.to(self._scores)
@@ -176,6 +194,14 @@ class Board:
         for text in estimate.notes:
             self.note(text)
         self._settings.update(estimate.settings)
+        self.method.offer(self.call, self._scalar, self._points, self._so_far)
+
+    def missed(self, late: int, tolerance: float, taken: int, *, what: str) -> None:
+        """Say that ``late`` samples did not meet the tolerance with so many ``what``."""
+        self.note(
+            f"The standard error of {late} of {self.call.batch} samples is above tolerance={tolerance:g} after {taken} "
+            f"{what}: see details['score errors']."
+        )
 
     def note(self, text: str) -> None:
         """Something that a reader must know."""

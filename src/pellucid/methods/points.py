@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -13,7 +13,9 @@ from pellucid.engine.function import ModelFunction
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Kind, Point
+from pellucid.errors import PellucidError, reason
 from pellucid.methods.base import Attribution, Method, by_input
+from pellucid.methods.way import way_from
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ class AtPoints:
 class PointMethod(Method):
     """A method that takes the model as a function of some points; inputs together first, then every layer alone."""
 
+    differentiates: ClassVar[bool] = True
+    """Whether it takes gradients at the points."""
+
     @abstractmethod
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """Attribute the scalar to the values at ``points``, together.
@@ -76,6 +81,23 @@ class PointMethod(Method):
             tables.update(_at_layers(there.details))
             notes.extend(note for note in there.notes if note not in notes)
         return self.dressed(call, scalar, found, layers=layers, notes=notes)
+
+    def unfit(self, call: Call) -> str | None:
+        """A point that cannot be read, or one that no gradient reaches."""
+        small = call.small
+        function = small.function
+        try:
+            beside = self.beside(small)
+            function.read(beside)
+            ways = [way_from(small, function.points)]
+            ways += [way_from(small, [point]) for point in map(function.layer, small.layers) if point not in beside]
+        except PellucidError as error:
+            return reason(error)
+        return next((way.blame for way in ways if way.blame), None) if self.differentiates else None
+
+    def beside(self, call: Call) -> list[Point]:  # noqa: ARG002
+        """Layers that are read in the passes of the inputs."""
+        return []
 
     def offer(
         self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor], estimate: Callable[[], AtPoints]
@@ -134,6 +156,10 @@ class JointMethod(PointMethod):
             layers: those at the outputs of layers.
         """
 
+    def beside(self, call: Call) -> list[Point]:
+        """All layers."""
+        return [call.function.layer(name) for name in dict.fromkeys(call.layers)]
+
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """:meth:`through`, the points taken as inputs."""
         return self.through(call, scalar, points, {})
@@ -142,10 +168,10 @@ class JointMethod(PointMethod):
         """Inputs and layers in the same passes."""
         function = call.function
         target.check_layers(function.shadow.modules)
-        layers = [function.layer(name) for name in dict.fromkeys(call.layers)]
-        scalar, done = function.begin(target, layers)
+        layers = self.beside(call)
+        scalar, values = function.begin(target, layers)
         call.partial = None
-        found = self.through(call, scalar, function.inputs, {point: done.values[point] for point in layers})
+        found = self.through(call, scalar, function.inputs, {point: values[point] for point in layers})
         return self.dressed(call, scalar, found)
 
 
@@ -171,5 +197,4 @@ def by_token(point: Point, share: Tensor) -> Tensor:
 
 def layer_values(function: ModelFunction, name: str) -> dict[Point, Tensor]:
     """The output of a module at the explained input, as a point with its value."""
-    point = function.layer(name)
-    return {point: function.run({}, read=[point]).values[point]}
+    return function.read([function.layer(name)])

@@ -21,7 +21,7 @@ from pellucid.structures import as_float
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["Regions", "regions_at"]
+__all__ = ["Regions", "check_regions", "regions_at"]
 
 _SCALES = (50, 100, 150, 250, 500, 1200)
 """Of segments, for pictures of 224 x 224; the authors' choice, as are the next two."""
@@ -93,6 +93,15 @@ def regions_at(call: Call, points: Mapping[Point, Tensor], spec: Any, *, caller:
             parts = [_indicators(numbers, grown=grown) for numbers in own]
             found[point] = np.concatenate(parts)
     return Regions(shapes, members)
+
+
+def check_regions(call: Call, points: Mapping[Point, Tensor], spec: Any, *, caller: str) -> None:
+    """Refuse what :func:`regions_at` would, without looking for segments."""
+    for point, value in points.items():
+        if spec is None and value.ndim == 4 and has_positions(call, point, value):
+            require("skimage.segmentation", extra="perturbation", caller=caller)
+        else:
+            _maps(call, point, value, spec, caller)
 
 
 def _maps(call: Call, point: Point, value: Tensor, spec: Any, caller: str) -> list[Tensor]:

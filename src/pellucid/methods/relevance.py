@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pellucid.composites import Composite, composite_named
 from pellucid.engine.trace import Start, Trace
+from pellucid.errors import PellucidError, reason
 from pellucid.methods.base import Attribution, Cost, Family, Method
 from pellucid.methods.citations import citation
-from pellucid.methods.lrp import Explained, explain_trace
+from pellucid.methods.lrp import Explained, explain_trace, unwalkable
 from pellucid.rules.maps import InputNotSavedError
 from pellucid.targets import Target
 
@@ -42,28 +43,32 @@ class LRP(Method):
 
     def attribute(self, call: Call, target: Target) -> Attribution:
         """See the class."""
-        return self.attribute_all(call, [target])[0]
+        [found] = self.attribute_all(call, [target])
+        return found
 
-    def attribute_all(self, call: Call, targets: Sequence[Target]) -> list[Attribution]:
+    def attribute_all(self, call: Call, targets: Sequence[Target]) -> Iterator[Attribution]:
         """All targets from one forward."""
         composite, wanted = self.chosen(call), self.wanted(call, targets[0])
         trace = call.trace(composite, targets, wanted=wanted)
+        done = 0
         try:
-            return self._walks(call, composite, trace, targets)
+            for found in self._walks(call, composite, trace, targets):
+                yield found
+                done += 1
         except InputNotSavedError:
             trace.shadow.needs_inputs.add(composite.name)
-            return self._walks(call, composite, call.trace(composite, targets, wanted=wanted), targets)
+            again = call.trace(composite, targets, wanted=wanted)
+            yield from self._walks(call, composite, again, targets[done:])
 
     def wanted(self, call: Call, target: Target) -> tuple[str, ...]:  # noqa: ARG002
         """Modules whose outputs its walks need, besides those that the user asked for."""
         return ()
 
-    def _walks(self, call: Call, composite: Composite, trace: Trace, targets: Sequence[Target]) -> list[Attribution]:
-        results = []
+    def _walks(
+        self, call: Call, composite: Composite, trace: Trace, targets: Sequence[Target]
+    ) -> Iterator[Attribution]:
         for k, target in enumerate(targets):
-            start = trace.start(target)
-            results.append(self.walk(call, composite, trace, start, last=k == len(targets) - 1))
-        return results
+            yield self.walk(call, composite, trace, trace.start(target), last=k == len(targets) - 1)
 
     def walk(self, call: Call, composite: Composite, trace: Trace, start: Start, *, last: bool) -> Attribution:
         """Explain one target.
@@ -77,6 +82,17 @@ class LRP(Method):
         """
         explained = explain_trace(trace, start, composite, layers=call.layers, keep=call.keep, consume=last)
         return dressed(call, composite, trace, start, explained)
+
+    def unfit(self, call: Call) -> str | None:
+        """An operation without a rule, cut paths, or a layer that is on none."""
+        small = call.small
+        try:
+            composite, wanted = self.chosen(small), self.wanted(small, small.target)
+            trace = small.trace(composite, [small.target], wanted=wanted)
+            layers = (*small.layers, *small.keep, *wanted)
+            return unwalkable(trace, trace.start(small.target), composite, layers)
+        except PellucidError as error:
+            return reason(error)
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One forward and one walk."""

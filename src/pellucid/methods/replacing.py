@@ -46,6 +46,7 @@ class Replacing:
         self.baselines = baselines
         device = scalar.output.device
         self.samples = torch.arange(call.batch, device=device) if samples is None else samples.to(device)
+        self._given = samples
         self._all = samples is None
         self._place = torch.zeros(call.batch, dtype=torch.int64, device=device)
         self._place[self.samples] = torch.arange(len(self.samples), device=device)
@@ -59,6 +60,10 @@ class Replacing:
     def full(self) -> Tensor:
         """(M,), float64: the scalar with nothing replaced."""
         return self.scalar.output[self.samples].double()
+
+    def against(self, baselines: Sequence[Values]) -> Replacing:
+        """The same with other baselines."""
+        return Replacing(self.call, self.scalar, self.points, baselines, self._given)
 
     def blocks(self, steps: int) -> Iterator[Tensor]:
         """The numbers of ``steps`` variants in runs that fit in one pass, or of which one fits in several."""

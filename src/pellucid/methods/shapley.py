@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,7 +17,7 @@ from pellucid.methods.perturbation import Board, Estimate, FeatureMethod
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["ExactShapley", "enumerate_all", "fits"]
+__all__ = ["ExactShapley", "additive_fit", "enumerate_all", "fits", "kernel_weights", "play_all"]
 
 SHAPLEY = """@incollection{shapley1953,
   author = {Shapley, Lloyd S.},
@@ -30,7 +31,7 @@ def fits(count: int, samples: int) -> bool:
     return count <= 30 and 2**count - 2 <= samples
 
 
-def enumerate_all(game: Game) -> Estimate:
+def enumerate_all(game: Game, board: Board) -> Estimate:
     """Shapley values from every coalition.
 
     ``phi_i = sum over S without i of |S|! (n - |S| - 1)! / n! (v(S + i) - v(S))``
@@ -40,9 +41,63 @@ def enumerate_all(game: Game) -> Estimate:
     def made(numbers: Tensor) -> Tensor:
         return ((numbers[:, None] + 1) >> bits) % 2 == 1  # from 1 on: the empty coalition is known
 
-    played = list(game.play_made(2**game.count - 2, made))
-    values = torch.cat([game.empty[:, None], *played, game.full[:, None]], 1)
+    played = play_all(game, board, 2**game.count - 2, made)
+    values = torch.cat([game.empty[:, None], played, game.full[:, None]], 1)
     return Estimate(values @ _weights(game.count).to(values.device))
+
+
+def play_all(game: Game, board: Board, count: int, made: Callable[[Tensor], Tensor]) -> Tensor:
+    """(M, count) float64: the values of coalitions that are all to be played, and are neither empty nor full.
+
+    They are played in random order, so that Ctrl-C on the way gives what an additive function makes of those played.
+
+    Args:
+        game: whose.
+        board: is offered the estimate so far.
+        count: how many.
+        made: gives coalitions (n, F) from their numbers (n,).
+    """
+    order = torch.randperm(count, generator=board.call.generator()).to(game.own.device)
+    played = torch.empty(game.width, count, dtype=torch.float64, device=game.own.device)
+    done = 0
+
+    def so_far() -> Estimate:
+        present = made(order[:done]).to(played)
+        solver, share = additive_fit(present, kernel_weights(present.sum(1), game.count))
+        gains = played[:, order[:done]] - game.empty[:, None]
+        scores = gains @ solver.T + torch.outer(game.full - game.empty, share)
+        return Estimate(scores, notes=(f"Of {count} coalitions {done} were played: an additive function fits them.",))
+
+    for values in game.play_made(count, lambda numbers: made(order[numbers])):
+        played[:, order[done : done + values.shape[1]]] = values
+        done += values.shape[1]
+        if done >= game.count:
+            board.offer(game, so_far)
+    return played
+
+
+def kernel_weights(sizes: Tensor, count: int) -> Tensor:
+    """(S,) what coalitions of ``sizes`` (S,) weigh: ``(n - 1) / (C(n, k) k (n - k))`` (Lundberg 2017, theorem 2)."""
+    each = [(count - 1) / (math.comb(count, k) * k * (count - k)) for k in range(1, count)]
+    return torch.tensor([0.0, *each, 0.0], dtype=torch.float64, device=sizes.device)[sizes.long()]
+
+
+def additive_fit(present: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The weighted least-squares fit of an additive function whose scores sum to the gain of the full coalition.
+
+    With ``A = Z' W Z`` and u all ones: ``phi = A^-1 (Z' W y - u (u' A^-1 Z' W y - gain) / (u' A^-1 u))``.
+
+    Args:
+        present: (S, F) coalitions Z.
+        weights: (S,), the diagonal of W.
+
+    Returns:
+        (F, S) and (F,): what the scores take of the coalitions' gains y, and of the full gain.
+    """
+    inverse = torch.linalg.pinv((present * weights[:, None]).T @ present, hermitian=True)
+    ones = inverse.sum(1)
+    projected = inverse - torch.outer(ones, ones) / ones.sum()
+    return projected @ (present * weights[:, None]).T, ones / ones.sum()
 
 
 def _weights(count: int) -> Tensor:
@@ -83,7 +138,11 @@ class ExactShapley(FeatureMethod):
 
     def unfit(self, call: Call) -> str | None:
         """Too many features."""
-        count = self.features_of(call, call.function.inputs).count
+        why = super().unfit(call)
+        if why is not None:
+            return why
+        places = [call.function.inputs, *(call.function.read([call.function.layer(name)]) for name in call.layers)]
+        count = max(self.features_of(call, points).count for points in places)
         return None if fits(count, self.most_samples) else self._too_many(count)
 
     def play(self, game: Game, board: Board) -> None:
@@ -94,7 +153,7 @@ class ExactShapley(FeatureMethod):
         """
         if not fits(game.count, self.most_samples):
             raise InputError(self._too_many(game.count))
-        board.put(game, enumerate_all(game))
+        board.put(game, enumerate_all(game, board))
 
     def _too_many(self, count: int) -> str:
         return (

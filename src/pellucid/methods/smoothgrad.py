@@ -13,7 +13,7 @@ from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Kind, Point
 from pellucid.errors import InputError
 from pellucid.methods.base import Cost, Family, per_sample_sum
-from pellucid.methods.completeness import check_tolerance
+from pellucid.methods.completeness import check_tolerance, missed_note
 from pellucid.methods.noise import Noise, check_noise
 from pellucid.methods.points import AtPoints, JointMethod, by_token
 from pellucid.methods.sampling import Moments
@@ -107,7 +107,9 @@ class SmoothGrad(JointMethod):
         taken = self.samples
 
         def found(late: Tensor | None = None) -> AtPoints:
-            return self._found(points, moments, taken, (*noise.notes(), *self._missed(late, taken)))
+            late = torch.zeros(0) if late is None else late
+            note = missed_note(late, self.tolerance, taken, what="samples", see="the standard error")
+            return self._found(points, moments, taken, (*noise.notes(), *note))
 
         call.progress.expect_more(self.samples * call.batch)
         for _ in self._drawn(call, scalar, points, noise, moments, range(self.samples), None):
@@ -180,15 +182,6 @@ class SmoothGrad(JointMethod):
         if not errors:
             return torch.ones_like(size, dtype=torch.bool)
         return per_sample_sum(errors) > self.tolerance**2 * size
-
-    def _missed(self, late: Tensor | None, taken: int) -> tuple[str, ...]:
-        count = 0 if late is None else int(late.sum())
-        if late is None or not count:
-            return ()
-        return (
-            f"{count} of {len(late)} samples did not meet tolerance={self.tolerance:g} within {taken} samples: see "
-            "the standard error.",
-        )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pellucid.methods.completeness import check_tolerance
 from pellucid.methods.game import Game
 from pellucid.methods.perturbation import Board, Estimate, FeatureMethod
 
-__all__ = ["SamplingMethod", "Study"]
+__all__ = ["SamplingMethod", "Study", "late_samples"]
 
 
 class Study(ABC):
@@ -116,21 +116,18 @@ class SamplingMethod(FeatureMethod):
             board.put(study.game, estimate)
             if self.tolerance is None or study.exact:
                 return
-            late = _late(estimate, study.scale, self.tolerance)
+            late = late_samples(estimate, study.scale, self.tolerance)
             if not len(late):
                 return
             if study.done * 2 > self.most_samples:
-                board.note(
-                    f"The standard error of {len(late)} of {board.call.batch} samples is above "
-                    f"tolerance={self.tolerance:g} after {study.done} samples: see details['score errors']."
-                )
+                board.missed(len(late), self.tolerance, study.done, what="samples")
                 return
             study.narrow(late)
             more, rounds = study.done, rounds + 1
             board.call.progress.expect_more(more * self.times * len(late))
 
 
-def _late(estimate: Estimate, scale: Tensor, tolerance: float) -> Tensor:
+def late_samples(estimate: Estimate, scale: Tensor, tolerance: float) -> Tensor:
     """Places of the samples whose standard errors are above the tolerance, or are not known."""
     if estimate.errors is None:
         return torch.arange(len(scale), device=scale.device)

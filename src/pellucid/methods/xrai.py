@@ -12,11 +12,11 @@ from torch import Tensor
 from pellucid.engine.ledger import Entry, Ledger
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Kind, Point
-from pellucid.errors import InputError
+from pellucid.errors import InputError, PellucidError, reason
 from pellucid.methods.base import Cost, Family
 from pellucid.methods.integrated_gradients import IntegratedGradients
 from pellucid.methods.points import AtPoints, PointMethod
-from pellucid.methods.regions import Regions, regions_at
+from pellucid.methods.regions import Regions, check_regions, regions_at
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -69,6 +69,20 @@ class XRAI(PointMethod):
     def passes(self, call: Call) -> Cost:
         """Those of the integrated gradients."""
         return IntegratedGradients(steps=self.steps, baseline=self.baseline).passes(call)
+
+    def unfit(self, call: Call) -> str | None:
+        """Regions that mean nothing here, or scikit-image is not there."""
+        why = super().unfit(call)
+        if why is not None:
+            return why
+        small = call.small
+        places = [small.function.inputs, *(small.function.read([small.function.layer(name)]) for name in small.layers)]
+        try:
+            for points in places:
+                check_regions(small, points, self.regions, caller=f"the method {self.name!r}")
+        except PellucidError as error:
+            return reason(error)
+        return None
 
     def at(self, call: Call, scalar: Scalar, points: Mapping[Point, Tensor]) -> AtPoints:
         """See the class."""

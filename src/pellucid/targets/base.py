@@ -193,7 +193,7 @@ class Combination(Target):
         if not sizes:
             return _combined(fixed)
         samples = range(max(sizes))
-        return per_sample([_combined([(factor, _of_sample(part, i)) for factor, part in fixed]) for i in samples])
+        return per_sample([_combined([(factor, of_sample(part, i)) for factor, part in fixed]) for i in samples])
 
     def describe(self, names: Sequence[str] | None, index: int | None = None) -> str:
         """Labels of the parts with their factors."""
@@ -255,7 +255,7 @@ class PerSample(Target):
     def fix(self, output: Any) -> Target:
         """Part i fixed on sample i."""
         fixed = {part: part.fix(_seen_by(part, output, raw=self.takes_raw)) for part in self._groups()}
-        return per_sample([_of_sample(fixed[part], row) for row, part in enumerate(self.parts)])
+        return per_sample([of_sample(fixed[part], row) for row, part in enumerate(self.parts)])
 
     def describe(self, names: Sequence[str] | None, index: int | None = None) -> str:
         """The label of part ``index``; without an index those of all parts."""
@@ -285,7 +285,17 @@ def per_sample(parts: Sequence[Target]) -> Target:
     return parts[0] if all(part == parts[0] for part in parts) else PerSample(tuple(parts))
 
 
-def _of_sample(target: Target, row: int) -> Target:
+def of_samples(target: Target, rows: Tensor) -> Target:
+    """The target of some samples, by their places (n,) in the batch."""
+    if isinstance(target, PerSample):
+        return per_sample([target.parts[row] for row in rows.tolist()])
+    if isinstance(target, Combination) and any(isinstance(part, PerSample) for _, part in target.terms):
+        return _combined([(factor, of_samples(part, rows)) for factor, part in target.terms])
+    return target
+
+
+def of_sample(target: Target, row: int) -> Target:
+    """The target of a sample, of a fixed target."""
     return target.parts[row] if isinstance(target, PerSample) else target
 
 

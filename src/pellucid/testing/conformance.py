@@ -113,7 +113,7 @@ def _check_saved(method: Method, result: Explanation) -> None:
 def _run_in_little(run: Callable[..., Any], model: nn.Module, x: Any) -> Any:
     """With a budget that one sample fits in and two do not; of a method that needs two at once, two and not three."""
     plenty = 2**50
-    one = plenty / Request(model, memory=plenty).call(x).affordable()
+    one = plenty / Request(model, memory=plenty).call(x).affordable
     try:
         return run(memory=int(1.5 * one) + 1)
     except InputError:

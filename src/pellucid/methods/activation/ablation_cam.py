@@ -11,7 +11,7 @@ from torch import Tensor
 from pellucid.engine.passes import Scalar
 from pellucid.methods.activation.base import ChannelMap, Map, weighted
 from pellucid.methods.positions.behind import scalars_behind
-from pellucid.methods.positions.choice import Site, Sites
+from pellucid.methods.positions.choice import Site
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class AblationCAM(ChannelMap):
 
     def at(self, call: Call, target: Target, site: Site) -> tuple[Scalar, Map]:
         """As many ablated channels at once as memory allows."""
-        scalar, done = call.function.begin(target, [site.point])
-        output = done.values[site.point]
+        scalar, values = call.function.begin(target, [site.point])
+        output = values[site.point]
         value = site.layout.unfold(output)
         count = value.shape[1]
         left = scalar.output[:, None].repeat(1, count)
@@ -63,9 +63,7 @@ class AblationCAM(ChannelMap):
         def estimate() -> Map:
             return weighted(((scalar.output[:, None] - left) / size).to(value.dtype), value, relu=self.relu)
 
-        sites = Sites((site,), self.sites(call, target).inputs, ())
-        call.partial = lambda: self.dressed(call, scalar, sites, [estimate()])
         for chunk in scalars_behind(call, scalar, site, output, count, without):
             left[chunk.rows, chunk.steps] = chunk.scalars
-        call.partial = None
+            self.offer(call, target, scalar, site, estimate)
         return scalar, estimate()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.passes import Pass, Scalar
-from pellucid.errors import InputError, ModelError, TargetError
+from pellucid.errors import InputError, ModelError, TargetError, reason
 from pellucid.methods.base import Attribution, Cost, Family, Method
 from pellucid.methods.positions.choice import Site, Sites, sites_for
 from pellucid.methods.positions.resize import spread
@@ -21,7 +22,7 @@ from pellucid.targets import Target
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["ActivationMap", "ChannelMap", "GradientMap", "Map", "weighted"]
+__all__ = ["ActivationMap", "ChannelMap", "GradientMap", "Map", "jackknife", "weighted"]
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,24 @@ class ActivationMap(Method):
         """See the class."""
         target.check_layers(call.shadow.modules)
         sites = self.sites(call, target)
-        found = [self.at(call, target, site) for site in sites.sites]
-        return self.dressed(call, found[0][0], sites, [one for _, one in found])
+        call.partial = None
+        found: list[tuple[Scalar, Map]] = []
+        for site in sites.sites:
+            found.append(self.at(call, target, site))
+            call.partial = partial(self._first, call, sites, tuple(found))
+        return self._first(call, sites, found)
+
+    def offer(self, call: Call, target: Target, scalar: Scalar, site: Site, estimate: Callable[[], Map]) -> None:
+        """Let Ctrl-C give ``estimate()``, the map so far; not where the maps of layers before this one are there."""
+        if call.partial is None:
+            inputs = self.sites(call, target).inputs
+            call.partial = lambda: self.dressed(call, scalar, Sites((site,), inputs, ()), [estimate()])
+
+    def _first(self, call: Call, sites: Sites, found: Sequence[tuple[Scalar, Map]]) -> Attribution:
+        """An attribution of the maps at the first layers, or at all."""
+        without = sites.without if len(found) == len(sites.sites) else ()
+        first = Sites(sites.sites[: len(found)], sites.inputs, without)
+        return self.dressed(call, found[0][0], first, [one for _, one in found])
 
     def dressed(self, call: Call, scalar: Scalar, sites: Sites, maps: Sequence[Map]) -> Attribution:
         """An attribution of the maps at all layers; the first layer that shows an input gives its relevance."""
@@ -116,7 +133,7 @@ class ActivationMap(Method):
             if replicates is not None:
                 several = torch.stack([on_input(one) for one in replicates])
                 key = "standard error" if len(sites.inputs) == 1 else f"standard error of {name}"
-                details[key] = _jackknife(several)
+                details[key] = jackknife(several)
         return Attribution(
             relevance=relevance,
             output=scalar.output,
@@ -135,7 +152,7 @@ class ActivationMap(Method):
         except TargetError:
             return None  # which layer it is depends on the target
         except (ModelError, InputError) as error:
-            return str(error)
+            return reason(error)
         return None
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
@@ -168,20 +185,19 @@ class GradientMap(ActivationMap):
         done = self._recorded(call, [target], site)
         return self._of(call, target, site, done, again=False)
 
-    def attribute_all(self, call: Call, targets: Sequence[Target]) -> list[Attribution]:
+    def attribute_all(self, call: Call, targets: Sequence[Target]) -> Iterable[Attribution]:
         """Targets that are explained at the same layer share the forward."""
         for target in targets:
             target.check_layers(call.shadow.modules)
         chosen = [self.sites(call, target) for target in targets]
         if len(targets) == 1 or len(chosen[0].sites) > 1 or any(sites is not chosen[0] for sites in chosen):
-            return [self.attribute(call, target) for target in targets]
+            yield from super().attribute_all(call, targets)
+            return
         site = chosen[0].sites[0]
         done = self._recorded(call, targets, site)
-        results = []
-        for target in targets:
-            scalar, found = self._of(call, target, site, done, again=target is not targets[-1])
-            results.append(self.dressed(call, scalar, chosen[0], [found]))
-        return results
+        for k, target in enumerate(targets):
+            scalar, found = self._of(call, target, site, done, again=k < len(targets) - 1)
+            yield self.dressed(call, scalar, chosen[0], [found])
 
     def _recorded(self, call: Call, targets: Sequence[Target], site: Site) -> Pass:
         function = call.function
@@ -235,7 +251,7 @@ def _notes(sites: Sites) -> list[str]:
     return notes
 
 
-def _jackknife(replicates: Tensor) -> Tensor:
+def jackknife(replicates: Tensor) -> Tensor:
     """The standard error from estimates (k, ...) that leave out one of k equal parts each."""
     count = len(replicates)
     return ((count - 1) * replicates.var(0, correction=0)).sqrt()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, PellucidError, reason
 from pellucid.methods.activation.base import GradientMap, Map, weighted
 from pellucid.methods.positions.choice import Sites
 from pellucid.targets import Target
@@ -53,6 +53,19 @@ class CAM(GradientMap):
                     f"{site.blame}. Use grad-cam, which is the same map where cam is defined."
                 )
         return found
+
+    def unfit(self, call: Call) -> str | None:
+        """No linear layer, or no pooling, behind the layer."""
+        why = super().unfit(call)
+        if why is not None:
+            return why
+        small = call.small
+        try:
+            for site in self.sites(small, small.target).sites:
+                self.at(small, small.target, site)
+        except PellucidError as error:
+            return reason(error)
+        return None
 
     def weigh(self, value: Tensor, gradient: Tensor) -> Map:
         """The weights of the linear layer are what the gradient of a channel sums to."""

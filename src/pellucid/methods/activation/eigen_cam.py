@@ -70,8 +70,8 @@ class EigenCAM(ActivationMap):
 
     def at(self, call: Call, target: Target, site: Site) -> tuple[Scalar, Map]:
         """One forward."""
-        scalar, done = call.function.begin(target, [site.point])
-        value = site.layout.unfold(done.values[site.point])
+        scalar, values = call.function.begin(target, [site.point])
+        value = site.layout.unfold(values[site.point])
         strength = value.float().norm(dim=1)
         return scalar, principal_map(value, strength, centre=self.centre, relu=self.relu)
 

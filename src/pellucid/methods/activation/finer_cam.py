@@ -12,7 +12,7 @@ from pellucid.engine.passes import Pass, Scalar
 from pellucid.errors import InputError
 from pellucid.methods.activation.base import Map
 from pellucid.methods.activation.grad_cam import GradCAM
-from pellucid.methods.classes import classes_of
+from pellucid.methods.classes import classes_of, no_classes
 from pellucid.methods.positions.choice import Site
 from pellucid.targets import Logit, Target
 from pellucid.targets.base import per_sample
@@ -63,6 +63,10 @@ class FinerCAM(GradCAM):
             raise InputError(f"Expected references as a whole number of 1 or more, got {self.references!r}.")
         if self.weighing not in ("equal", "probability"):
             raise InputError(f"Expected weighing as 'equal' or 'probability', got {self.weighing!r}.")
+
+    def unfit(self, call: Call) -> str | None:
+        """The target is no class of several."""
+        return no_classes(call, caller=self.name) or super().unfit(call)
 
     def _of(self, call: Call, target: Target, site: Site, done: Pass, *, again: bool) -> tuple[Scalar, Map]:
         return super()._of(call, self._compared(target, done.logits.detach()), site, done, again=again)

@@ -43,6 +43,14 @@ class GuidedGradCAM(GradCAM):
         relevance = {name: guided.relevance[name] * height for name, height in heights.relevance.items()}
         return replace(heights, relevance=relevance, notes=(*heights.notes, *guided.notes))
 
+    def unfit(self, call: Call) -> str | None:
+        """There is no layer for the map, or guided backprop does not fit."""
+        return super().unfit(call) or GuidedBackprop().unfit(call)
+
+    def remark(self, call: Call) -> str | None:
+        """That of guided backprop."""
+        return GuidedBackprop().remark(call)
+
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One for the map, one for guided backprop."""
         return Cost(0, 2)

@@ -12,7 +12,7 @@ from torch import Tensor
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Point, Values
 from pellucid.methods.activation.base import ChannelMap, Map, weighted
-from pellucid.methods.positions.choice import Site, Sites
+from pellucid.methods.positions.choice import Site
 from pellucid.methods.positions.layout import InputShape
 from pellucid.methods.positions.resize import brought
 from pellucid.targets import Target
@@ -51,20 +51,18 @@ class ScoreCAM(ChannelMap):
     def at(self, call: Call, target: Target, site: Site) -> tuple[Scalar, Map]:
         """As many masked inputs at once as memory allows."""
         function = call.function
-        scalar, done = function.begin(target, [site.point])
-        value = site.layout.unfold(done.values[site.point])
+        scalar, values = function.begin(target, [site.point])
+        value = site.layout.unfold(values[site.point])
         scores = torch.full(value.shape[:2], -torch.inf, dtype=scalar.output.dtype, device=value.device)
         call.progress.expect_more(value.shape[1] * call.batch)
-        inputs = self.sites(call, target).inputs
-        masked = _Masked(function.inputs, site, inputs, value)
+        masked = _Masked(function.inputs, site, self.sites(call, target).inputs, value)
 
         def estimate() -> Map:
             return weighted(scores.softmax(1).nan_to_num().to(value.dtype), value, relu=self.relu)
 
-        call.partial = lambda: self.dressed(call, scalar, Sites((site,), inputs, ()), [estimate()])
         for chunk in function.scalars(value.shape[1], masked.make, scalar):
             scores[chunk.rows, chunk.steps] = chunk.scalars
-        call.partial = None
+            self.offer(call, target, scalar, site, estimate)
         return scalar, estimate()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,9 +13,10 @@ from torch import Tensor
 from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Values
 from pellucid.errors import InputError
-from pellucid.methods.activation.base import ActivationMap, Map, weighted
+from pellucid.methods.activation.base import ActivationMap, Map, jackknife, weighted
 from pellucid.methods.activation.grad_cam_plusplus import positive_weights
 from pellucid.methods.base import Cost
+from pellucid.methods.completeness import check_tolerance, missed_note
 from pellucid.methods.noise import Noise, check_noise
 from pellucid.methods.positions.choice import Site
 from pellucid.targets import Target
@@ -46,12 +48,20 @@ class SmoothGradCAMPlusPlus(ActivationMap):
         noise: their noise, relative to the range of the sample.
         relative: False: ``noise`` is in units of the input.
         relu: show only what is above zero.
+        tolerance: double the copies until the standard error is at most this share of the map, both as Euclidean norms
+            over the layer's positions.
+        most_samples: do not go beyond.
+
+    Raises:
+        InputError: a setting is out of range.
     """
 
     samples: int = 20
     noise: float = 0.15
     relative: bool = True
     relu: bool = True
+    tolerance: float | None = None
+    most_samples: int = 1000
 
     name: ClassVar[str] = "smooth-grad-cam++"
     cost: ClassVar[str] = "1 forward + samples x (forward + gradient down to the layer)"
@@ -67,38 +77,93 @@ class SmoothGradCAMPlusPlus(ActivationMap):
         if not isinstance(self.samples, int) or self.samples < 2:
             raise InputError(f"Expected samples as a whole number of 2 or more, got {self.samples!r}.")
         check_noise(self.noise)
+        check_tolerance(self.tolerance, self.samples, self.most_samples, what="samples")
 
     def at(self, call: Call, target: Target, site: Site) -> tuple[Scalar, Map]:
         """In a few parts of the copies, whose spread gives the error."""
-        function = call.function
-        scalar, done = function.begin(target, [site.point])
-        value = site.layout.unfold(done.values[site.point])
-        call.progress.expect_more(self.samples * call.batch)
-        noise = Noise(call, function.inputs, self.noise, relative=self.relative)
-        parts = torch.arange(self.samples).tensor_split(min(_PARTS, self.samples))
-        sums = torch.zeros(len(parts), 3, *value.shape, dtype=value.dtype, device=value.device)
-        for part, copies in zip(sums, parts, strict=True):
-            make = partial(_later, noise, int(copies[0]))
-            for chunk in function.gradients(len(copies), make, scalar, [site.point]):
-                gradient = site.layout.unfold(chunk.gradients[site.point])
-                for total, power in zip(part, (1, 2, 3), strict=True):
-                    chunk.add(total, gradient**power)
+        scalar, values = call.function.begin(target, [site.point])
+        noise = Noise(call, call.function.inputs, self.noise, relative=self.relative)
+        copies = _Copies(self, site, site.layout.unfold(values[site.point]))
+        taken, late = 0, torch.ones_like(scalar.output, dtype=torch.bool)
 
-        def estimate(derivatives: Tensor, count: int) -> Map:
-            weights = positive_weights(value, *(derivatives / count))
-            return weighted(weights, value, relu=self.relu)
+        def found() -> Map:
+            missed = late if taken == copies.most and self.tolerance is not None else torch.zeros_like(late)
+            note = missed_note(missed, self.tolerance, taken, what="samples", see="the standard error")
+            return replace(copies.found(), notes=(*noise.notes(), *note), settings={"samples taken": copies.most})
 
-        whole = sums.sum(0)
-        left_out = [
-            estimate(whole - part, self.samples - len(copies)).values
-            for part, copies in zip(sums, parts, strict=True)
-        ]  # fmt: skip
-        found = estimate(whole, self.samples)
-        return scalar, Map(found.values, found.channels, torch.stack(left_out), notes=noise.notes())
+        while bool(late.any()) and taken < (self.samples if self.tolerance is None else self.most_samples):
+            more = self.samples if not taken else min(taken, self.most_samples - taken)
+            again = late.nonzero()[:, 0]
+            call.progress.expect_more(more * len(again))
+            for _ in copies.draw(call, scalar, noise, range(taken, taken + more), again):
+                self.offer(call, target, scalar, site, found)
+            taken += more
+            if self.tolerance is not None:
+                late = copies.late(self.tolerance)
+        return scalar, found()
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002
         """One forward, and a gradient for each copy."""
-        return Cost(1, self.samples)
+        return Cost(1, self.samples if self.tolerance is None else None)
+
+
+class _Copies:
+    """Powers of the gradients at noisy copies, summed in parts of the copies.
+
+    Args:
+        method: its settings.
+        site: the layer.
+        value: of the layer for the input itself, (N, channels, positions).
+    """
+
+    def __init__(self, method: SmoothGradCAMPlusPlus, site: Site, value: Tensor) -> None:
+        self._method, self._site, self._value = method, site, value
+        self._parts = min(_PARTS, method.samples)
+        self._sums = torch.zeros(self._parts, 3, *value.shape, dtype=value.dtype, device=value.device)
+        self._counts = torch.zeros(self._parts, len(value), dtype=value.dtype, device=value.device)
+
+    @property
+    def most(self) -> int:
+        """The most copies that a sample had."""
+        return int(self._counts.sum(0).max())
+
+    def draw(self, call: Call, scalar: Scalar, noise: Noise, copies: range, samples: Tensor) -> Iterator[None]:
+        """Add these copies of ``samples`` (M,); comes by when every sample has had one."""
+        for part, numbers in enumerate(torch.arange(copies.start, copies.stop).tensor_split(self._parts)):
+            if not len(numbers):
+                continue
+            make = partial(_later, noise, int(numbers[0]))
+            passes = call.function.gradients(len(numbers), make, scalar, [self._site.point], samples=samples)
+            for chunk in passes:
+                gradients, place = chunk.split(self._site.layout.unfold(chunk.gradients[self._site.point]))
+                where = samples[place]
+                for total, power in zip(self._sums[part], (1, 2, 3), strict=True):
+                    total[where] += (gradients**power).sum(0, dtype=total.dtype)
+                self._counts[part, where] += len(gradients)
+                if bool(self._counts.sum(0).all()):
+                    yield
+
+    def found(self) -> Map:
+        """The map, with those that leave out one part each, where there are two or more."""
+        sums, counts = self._sums.sum(0), self._counts.sum(0)
+        begun = [part for part in range(self._parts) if bool(self._counts[part].all())]
+        whole = self._map(sums, counts)
+        if len(begun) < 2:
+            return whole
+        left_out = [self._map(sums - self._sums[part], counts - self._counts[part]).values for part in begun]
+        return replace(whole, replicates=torch.stack(left_out))
+
+    def late(self, tolerance: float) -> Tensor:
+        """(N,) which samples do not meet the tolerance."""
+        found = self.found()
+        if found.replicates is None:
+            return torch.ones(len(self._value), dtype=torch.bool, device=self._value.device)
+        norm = torch.linalg.vector_norm
+        return norm(jackknife(found.replicates), dim=1) > tolerance * norm(found.values, dim=1)
+
+    def _map(self, sums: Tensor, counts: Tensor) -> Map:
+        weights = positive_weights(self._value, *(sums / counts[:, None, None]))
+        return weighted(weights, self._value, relu=self._method.relu)
 
 
 def _later(noise: Noise, first: int, copies: Tensor, rows: Tensor) -> Values:

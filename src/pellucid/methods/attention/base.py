@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pellucid.errors import InputError, ModelError, TargetError
+from pellucid.errors import InputError, ModelError, TargetError, reason
 from pellucid.methods.attention.finding import Attentions, SelfAttention, attentions_for
 from pellucid.methods.attention.seen import Seen, see
 from pellucid.methods.base import Attribution, Cost, Family, Method
@@ -141,7 +141,7 @@ class AttentionMethod(Method):
         except TargetError:
             return None  # which attentions there are depends on the target
         except (ModelError, InputError) as error:
-            return str(error)
+            return reason(error)
         return None
 
     def passes(self, call: Call) -> Cost:  # noqa: ARG002

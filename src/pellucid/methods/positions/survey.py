@@ -33,7 +33,7 @@ from pellucid.targets import PerSample, Target
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["Made", "Survey", "kind_of", "nonzero_positions"]
+__all__ = ["Made", "Survey", "Watch", "kind_of", "nonzero_positions"]
 
 _OURS = frozenset(("clone", "detach", "to", "index_select", "requires_grad_"))
 """Functions that are called where values are read and put as well, so that their calls are not the model's alone."""
@@ -64,11 +64,15 @@ class Made:
     bare: bool
 
 
-class _Watch(Observer):  # type: ignore[no-untyped-call]
+class Watch(Observer):  # type: ignore[no-untyped-call]
     """Sees a run with frozen parameters, where whatever needs a gradient has a path from an explained input."""
 
     def _is_live(self, tensor: Tensor) -> bool:  # noqa: ARG002
         return True
+
+    def lost(self, tensor: Tensor) -> list[str]:
+        """The module in which the value itself lost its gradient, if it did."""
+        return [self._cut[tensor]] if tensor in self._cut else []
 
 
 class _Calls(TorchFunctionMode):
@@ -111,7 +115,7 @@ class Survey:
     def _run(self, prepared: Prepared, target: Target, call: Call) -> None:
         function = ModelFunction(call.shadow, prepared, seed=call.seed, most=prepared.batch)
         points = function.points
-        self.batch, self.watch = prepared.batch, _Watch({})
+        self.batch, self.watch = prepared.batch, Watch({})
         self._begin()
         with ExitStack() as stack:
             stack.enter_context(observing(self.watch))
