@@ -1,15 +1,20 @@
-"""The model with parts of its points replaced by a baseline: many masks at once, built on the device."""
+"""The model with parts of its points replaced by a baseline: many masks at once, built on the device.
+
+At a layer, what lies before it is run once for many variants of a sample, wherever the rest can be run on more rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from pellucid.engine.passes import Scalar
-from pellucid.engine.point import Point, Values
+from pellucid.engine.point import Kind, Point, Values
+from pellucid.methods.positions.behind import FACTORS, agrees_behind, run_behind
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -67,7 +72,7 @@ class Replacing:
 
     def blocks(self, steps: int) -> Iterator[Tensor]:
         """The numbers of ``steps`` variants in runs that fit in one pass, or of which one fits in several."""
-        size = max(1, self.call.function.most // self.width)
+        size = self.call.function.most if self._onward else max(1, self.call.function.most // self.width)
         numbers = torch.arange(steps, device=self.samples.device)
         yield from torch.split(numbers, size) if steps else ()
 
@@ -78,6 +83,8 @@ class Replacing:
             count: those of a block.
             masks: what stays, by their numbers from 0 on.
         """
+        if self._onward:
+            return self._values_behind(count, masks)
         total = torch.zeros(self.width, count, dtype=torch.float64, device=self.samples.device)
         for baseline in self.baselines:
 
@@ -92,6 +99,34 @@ class Replacing:
             total += torch.cat([chunk.scalars for chunk in chunks]).reshape(-1, self.width).T
         return total / len(self.baselines)
 
+    @cached_property
+    def _onward(self) -> bool:
+        """Whether what lies before the point need not be run for every variant; tried once for a model."""
+        point, value = next(iter(self.points.items()))
+        if len(self.points) > 1 or point.kind is not Kind.LAYER:
+            return False
+        key = ("onward", point, self.scalar.layers, tuple(value.shape[1:]))
+        findings = self.call.shadow.findings
+        if key not in findings:
+            factors = torch.tensor(FACTORS, dtype=value.dtype, device=value.device)
+            values = value[:1] * factors.view(-1, *[1] * (value.ndim - 1))
+            findings[key] = agrees_behind(self.call, self.scalar, point, values, lambda made, part: made[part])
+        return bool(findings[key])
+
+    def _values_behind(self, count: int, masks: Masks) -> Tensor:
+        [(point, value)] = self.points.items()
+        kept = masks(torch.arange(count, device=self.samples.device))[point]
+        total = torch.zeros(self.width, count, dtype=torch.float64, device=self.samples.device)
+        for place, sample in enumerate(self.samples.tolist()):
+            own = kept[:, place if kept.shape[1] > 1 else 0]
+            rows = torch.full((count,), sample, device=self.samples.device)
+            for baseline in self.baselines:
+                mixed = _between(value[sample], baseline[point][sample], own)
+                done = run_behind(self.call, self.scalar, point, mixed, sample)
+                total[place] += self.scalar.of(done, rows)
+                self.call.progress.advance(count - 1)
+        return total / len(self.baselines)
+
     def _mixed(self, value: Tensor, baseline: Tensor, kept: Tensor, rows: Tensor | None) -> Tensor:
         """Values of some rows: whole variants (``rows`` None), or one variant of some samples."""
         if rows is None:
@@ -100,8 +135,11 @@ class Replacing:
             kept = kept[:, self._place[rows]]
         if len(rows) < len(value) or not self._all:
             value, baseline = value[rows], baseline[rows]
-        if kept.dtype == torch.bool:
-            mixed = torch.where(kept, value, baseline)
-        else:
-            mixed = torch.lerp(baseline, value, kept.to(value.dtype))
-        return mixed.flatten(0, 1)
+        return _between(value, baseline, kept).flatten(0, 1)
+
+
+def _between(value: Tensor, baseline: Tensor, kept: Tensor) -> Tensor:
+    """The value where it is kept, the baseline where not."""
+    if kept.dtype == torch.bool:
+        return torch.where(kept, value, baseline)
+    return torch.lerp(baseline, value, kept.to(value.dtype))

@@ -158,8 +158,9 @@ class _Copies:
         found = self.found()
         if found.replicates is None:
             return torch.ones(len(self._value), dtype=torch.bool, device=self._value.device)
-        norm = torch.linalg.vector_norm
-        return norm(jackknife(found.replicates), dim=1) > tolerance * norm(found.values, dim=1)
+        errors, values = (torch.linalg.vector_norm(v, dim=1) for v in (jackknife(found.replicates), found.values))
+        late: Tensor = errors > tolerance * values
+        return late
 
     def _map(self, sums: Tensor, counts: Tensor) -> Map:
         weights = positive_weights(self._value, *(sums / counts[:, None, None]))

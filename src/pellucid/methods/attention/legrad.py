@@ -88,7 +88,7 @@ def _read(call: Call, scalar: Scalar, last: Site, tokens: Sequence[Tensor]) -> l
     found: list[list[Tensor]] = [[] for _ in tokens]
     for sample in range(call.batch):
         values = torch.cat([one.narrow(dim, sample, 1) for one in tokens], dim)
-        done = run_behind(call, scalar, last, values, sample, differentiate=True)
+        done = run_behind(call, scalar, last.point, values, sample, differentiate=True)
         with torch.enable_grad():
             scores = scalar.of(done, torch.full((len(tokens),), sample, device=values.device))
         gradient = function.differentiate(scores, done, [last.point])[1][last.point]

@@ -9,20 +9,22 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.passes import Chunk, Pass, Scalar
-from pellucid.engine.point import Values
+from pellucid.engine.point import Point, Values
 from pellucid.errors import PellucidError
 from pellucid.methods.positions.choice import Site
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["Change", "run_behind", "runs_behind", "scalars_behind"]
+__all__ = ["FACTORS", "Change", "agrees_behind", "run_behind", "runs_behind", "scalars_behind"]
 
 Change = Callable[[Tensor, Tensor], Tensor]
 """``change(rows, steps)``: the layer's output of n rows, changed in the way of each row's step (n,)."""
 
 
-def run_behind(call: Call, scalar: Scalar, site: Site, values: Tensor, sample: int, *, differentiate: bool) -> Pass:
+def run_behind(
+    call: Call, scalar: Scalar, point: Point, values: Tensor, sample: int, *, differentiate: bool = False
+) -> Pass:
     """The rest of the model on ``values``, n rows of the layer's output of one sample.
 
     The model is called with that sample alone; at the layer it goes on with n rows. Correct only where
@@ -30,10 +32,10 @@ def run_behind(call: Call, scalar: Scalar, site: Site, values: Tensor, sample: i
     """
     function = call.function
     return function.run(
-        {site.point: values},
+        {point: values},
         torch.tensor([sample], device=values.device),
-        read=[site.point, *map(function.layer, scalar.layers)],
-        leaves=[site.point] if differentiate else (),
+        read=[point, *map(function.layer, scalar.layers)],
+        leaves=[point] if differentiate else (),
         differentiate=differentiate,
     )
 
@@ -47,26 +49,46 @@ def runs_behind(call: Call, scalar: Scalar, site: Site, value: Tensor) -> bool:
     key = ("behind", site, scalar.layers)
     findings = call.shadow.findings
     if key not in findings:
-        findings[key] = _agrees(call, scalar, site, value)
+        first = torch.zeros(3, dtype=torch.long, device=value.device)
+        rows = site.layout.rows(value, first)
+        channels = site.layout.unfold(rows).shape[1]
+        factors = torch.tensor(FACTORS, dtype=value.dtype, device=value.device)
+        values = rows * site.layout.over_channels(factors[:, None].expand(3, channels), rows)
+        findings[key] = agrees_behind(call, scalar, site.point, values, site.layout.rows)
     return bool(findings[key])
 
 
-def _agrees(call: Call, scalar: Scalar, site: Site, value: Tensor) -> bool:
-    """Whether three variants of a sample give the same in both ways."""
-    first = torch.zeros(3, dtype=torch.long, device=value.device)
-    factors = torch.tensor([1.0, 0.0, 0.5], dtype=value.dtype, device=value.device)
-    rows = site.layout.rows(value, first)
-    channels = site.layout.unfold(rows).shape[1]
-    values = rows * site.layout.over_channels(factors[:, None].expand(3, channels), rows)
-    reading = [call.function.layer(name) for name in scalar.layers]
-    expected = scalar.of(call.function.run({site.point: values}, first, read=reading), first)
+FACTORS = (1.0, 0.0, 0.5)
+"""Of a layer's output in the variants by which it is found out whether the rest can be run alone."""
+
+
+def agrees_behind(
+    call: Call, scalar: Scalar, point: Point, values: Tensor, rows: Callable[[Tensor, Tensor], Tensor]
+) -> bool:
+    """Whether three variants of the first sample give the same in both ways.
+
+    Args:
+        call: runs the model.
+        scalar: what is computed.
+        point: the output of the layer.
+        values: three variants of it.
+        rows: picks some of these.
+    """
+    function = call.function
+    first = torch.zeros(3, dtype=torch.long, device=values.device)
+    reading = [function.layer(name) for name in scalar.layers]
+    parts = []
+    for part in torch.split(torch.arange(3, device=values.device), function.most):
+        done = function.run({point: rows(values, part)}, first[part], read=reading)
+        parts.append(scalar.of(done, first[part]))
+    expected = torch.cat(parts)
     try:
-        done = run_behind(call, scalar, site, values, 0, differentiate=False)
+        done = run_behind(call, scalar, point, values, 0)
         found = scalar.of(done, first)
     except (PellucidError, RuntimeError, IndexError, ValueError):
         return False
     whole = scalar.target.takes_raw or len(done.logits) == 3
-    tolerance = 0.05 if value.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    tolerance = 0.05 if values.dtype in (torch.float16, torch.bfloat16) else 1e-4
     return whole and found.shape == (3,) and torch.allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
@@ -97,8 +119,6 @@ def scalars_behind(
         for first in range(0, steps, function.most):
             numbers = torch.arange(first, min(steps, first + function.most), device=value.device)
             rows = torch.full_like(numbers, sample)
-            done = run_behind(
-                call, scalar, site, change(site.layout.rows(value, rows), numbers), sample, differentiate=False
-            )
+            done = run_behind(call, scalar, site.point, change(site.layout.rows(value, rows), numbers), sample)
             call.progress.advance(len(numbers) - 1)
             yield Chunk(numbers, rows, sample, call.batch).with_results(scalar.of(done, rows), {})
