@@ -158,7 +158,7 @@ class Assembly:
             folded = _folded(layer, [None if value is None else value.tensor for value in values])
             learned = any(value is not None and value.learned for value in values)
             parts = [folded] if isinstance(folded, Tensor) else folded
-            return [Value(name, tensor, learned) for tensor in parts]
+            return [Value(name, tensor, learned and tensor.is_floating_point()) for tensor in parts]
         place = self._shared.get(key) if key is not None else None
         if place is None:
             place = self.names(name)
@@ -169,7 +169,9 @@ class Assembly:
         self.calls.append((place, tuple(values), tuple(made)))
         return made
 
-    def finish(self, inputs: Sequence[Value], outputs: Sequence[tuple[str, Value]]) -> GraphModule:
+    def finish(
+        self, inputs: Sequence[Value], outputs: Sequence[tuple[str, Value]], batch: int | None = None
+    ) -> GraphModule:
         """The module; steps that no output needs are left out."""
         wanted = {id(value) for _, value in outputs}
         needed = []
@@ -212,7 +214,7 @@ class Assembly:
             ends.setdefault(index, []).append(place)
         steps = [Step(*call, frees=tuple(ends.get(index, ()))) for index, call in enumerate(calls)]
         layers = {step.layer: self.layers[step.layer] for step in steps}
-        return GraphModule(layers, steps, inputs=given, held=held, tensors=tensors, outputs=results)
+        return GraphModule(layers, steps, inputs=given, held=held, tensors=tensors, outputs=results, batch=batch)
 
 
 def assemble(
@@ -225,6 +227,7 @@ def assemble(
     ignored: frozenset[int] = frozenset(),
     keep_inputs: bool = False,
     nested: bool = False,
+    batch: int | None = None,
 ) -> GraphModule:
     """Put the module together.
 
@@ -237,6 +240,7 @@ def assemble(
         ignored: variables (places) that are no inputs though they have no value: labels of a loss.
         keep_inputs: whether variables that nothing uses are inputs too.
         nested: whether dots in names are paths of modules in modules.
+        batch: the only number of samples that the graph works for, if there is one.
 
     Raises:
         ModelError: operators are not in the table; the text lists all of them.
@@ -273,7 +277,7 @@ def assemble(
                 values.pop(slots[ref[0]], None)  # weights that were only computed with need no memory any more
     names = graph.names or tuple(graph.nodes[place].name for place, _ in graph.heads)
     results = [_output(graph.nodes[head[0]], head, values[slots[head[0]]]) for head in graph.heads]
-    return assembly.finish(inputs, list(zip(names, results, strict=True)))
+    return assembly.finish(inputs, list(zip(names, results, strict=True)), batch)
 
 
 def as_parameter(value: Value) -> nn.Parameter:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pellucid.errors import InputError
@@ -55,9 +56,11 @@ class GraphModule(nn.Module):
         held: tensors of the graph itself: their names (parameters or buffers, see ``tensors``) and values.
         tensors: what ``held`` names.
         outputs: the names of the outputs and the value that each is.
+        batch: the only number of samples that the steps work for, if there is one; others are run part by part.
 
     Raises:
-        InputError: from the forward, where inputs are missing, too many or unknown.
+        InputError: from the forward, where inputs are missing, too many or unknown, or their number of samples is no
+            multiple of ``batch``.
     """
 
     def __init__(
@@ -69,9 +72,11 @@ class GraphModule(nn.Module):
         held: Sequence[tuple[str, int]] = (),
         tensors: Mapping[str, Tensor] | None = None,
         outputs: Sequence[tuple[str, int]],
+        batch: int | None = None,
     ) -> None:
         super().__init__()
         self.steps = tuple(steps)
+        self.batch = batch
         self.input_names = tuple(name for name, _ in inputs)
         self.output_names = tuple(name for name, _ in outputs)
         self._inputs = tuple(value for _, value in inputs)
@@ -98,7 +103,24 @@ class GraphModule(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Run the steps on the inputs, given in order or by name."""
-        values: dict[int, Any] = dict(zip(self._inputs, self._ordered(inputs, named), strict=True))
+        given = self._ordered(inputs, named)
+        whole = self.batch is None or all(value.shape[:1] == (self.batch,) for value in given)
+        made = self._run(given) if whole else self._in_parts(given, self.batch or 1)
+        return made[0] if len(made) == 1 else made
+
+    def _in_parts(self, given: Sequence[Tensor], batch: int) -> tuple[Any, ...]:
+        """Run the steps on so many samples as they work for, again and again."""
+        count = len(given[0]) if given[0].ndim else 0
+        if not count or count % batch or any(value.shape[:1] != (count,) for value in given):
+            raise InputError(
+                f"this model was written for {batch} samples at once, but got inputs of the shapes "
+                f"{', '.join(str(tuple(value.shape)) for value in given)}."
+            )
+        parts = zip(*(torch.split(value, batch) for value in given), strict=True)
+        return tuple(torch.cat(made) for made in zip(*(self._run(part) for part in parts), strict=True))
+
+    def _run(self, given: Sequence[Any]) -> tuple[Any, ...]:
+        values: dict[int, Any] = dict(zip(self._inputs, given, strict=True))
         for name, value in self._held:
             parent, _, last = name.rpartition(".")
             values[value] = getattr(self.get_submodule(parent), last)
@@ -110,8 +132,7 @@ class GraphModule(nn.Module):
                 values.update(zip(step.makes, result, strict=False))
             for place in step.frees:
                 del values[place]
-        results = tuple(values[place] for place in self._outputs)
-        return results[0] if len(results) == 1 else results
+        return tuple(values[place] for place in self._outputs)
 
     def __repr__(self) -> str:
         """One line a step: the layer, and after an arrow where its inputs come from."""

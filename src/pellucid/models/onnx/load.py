@@ -15,6 +15,7 @@ from pellucid.models.files import reason, regular_file
 from pellucid.models.graph.assembly import assemble
 from pellucid.models.graph.module import GraphModule
 from pellucid.models.loaded import LoadedModel
+from pellucid.models.onnx.batch import fixed_batch, freed
 from pellucid.models.onnx.outline import outline
 from pellucid.models.onnx.read import Reader
 from pellucid.models.onnx.table import OPERATORS
@@ -64,7 +65,13 @@ def build(path: Path, *, outputs: Sequence[str] = ()) -> GraphModule:
     except OSError as error:
         raise FileError(f"{path} must be a readable file, but cannot be read: {reason(error)}.") from error
     flat = {name for name, tensor in tensors.items() if not tensor.ndim}  # a lone number is a constant, no weight
-    return assemble(graph, tensors, OPERATORS, kind="onnx", learned=lambda name: name not in flat, nested=True).eval()
+    batch = fixed_batch(model)
+    if batch is not None:
+        free = freed(graph, tensors, batch)
+        graph, batch = (graph, batch) if free is None else (free, None)
+    return assemble(
+        graph, tensors, OPERATORS, kind="onnx", learned=lambda name: name not in flat, nested=True, batch=batch
+    ).eval()
 
 
 def _floating(model: Any) -> torch.dtype:

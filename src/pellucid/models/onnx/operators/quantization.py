@@ -38,27 +38,25 @@ def dequantize(x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, block: 
 @FAMILY.add("QuantizeLinear")
 def _quantize(call: Call, a: Attributes) -> Value:
     """The result stays floating, so that it can be explained: rounding passes relevance on as it is."""
-    zero = call.optional(2)
     kind = a.integer("output_dtype", 0)
-    if not kind:
-        dtype = torch.uint8 if zero is None else None if zero.tensor is None else zero.tensor.dtype
-        if dtype is None or dtype.is_floating_point:
-            raise ModelError(f"{call.where} quantises to a type that is not known while loading, or to a floating one.")
-    else:
-        dtype = type_of(kind, call.where)
-        if dtype.is_floating_point or kind in HALVES or TYPES[kind] != dtype:
-            raise ModelError(f"{call.where} quantises to ONNX's type {kind}, which is not known here.")
-    limits = torch.iinfo(dtype)
-    settings: dict[str, Any] = {"axis": a.integer("axis", 1), "block": a.integer("block_size", 0)}
-    return call.apply(quantize, call.input(0), call.input(1), zero, low=limits.min, high=limits.max, **settings)
+    dtype = type_of(kind, call.where) if kind else None
+    if dtype is not None and (dtype.is_floating_point or kind in HALVES or TYPES[kind] != dtype):
+        raise ModelError(f"{call.where} quantises to ONNX's type {kind}, which is not known here.")
+    settings: dict[str, Any] = {"axis": a.integer("axis", 1), "block": a.integer("block_size", 0), "dtype": dtype}
+    return call.apply(quantize, *(call.optional(index) for index in range(3)), **settings)
 
 
-def quantize(x: Tensor, scale: Tensor, zero: Tensor | None, low: int, high: int, axis: int, block: int) -> Tensor:
-    """The whole numbers nearest to ``x / scale + zero`` in a range, as floating ones; gradients pass the rounding."""
+def quantize(x: Tensor, scale: Tensor, zero: Tensor | None, axis: int, block: int, dtype: torch.dtype | None) -> Tensor:
+    """The whole numbers nearest to ``x / scale + zero``, as floating ones; gradients pass the rounding.
+
+    Args:
+        dtype: whose range they keep to; None: that of ``zero``, or of bytes.
+    """
     steps = x / _spread(scale, x, axis, block)
     whole = steps + (steps.round() - steps).detach()
     moved = whole if zero is None else whole + _spread(zero, x, axis, block).to(whole.dtype)
-    return moved.clamp(low, high)
+    limits = torch.iinfo(dtype or (torch.uint8 if zero is None else zero.dtype))
+    return moved.clamp(limits.min, limits.max)
 
 
 def _spread(values: Tensor, like: Tensor, axis: int, block: int) -> Tensor:

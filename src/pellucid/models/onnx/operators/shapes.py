@@ -14,6 +14,7 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
+from pellucid.models.onnx.batch import FREE
 from pellucid.models.onnx.operators.table import Family, axes_of, live_axes, numbers
 from pellucid.models.operators import shapes
 from pellucid.models.operators.sequences import sequence_reverse
@@ -26,6 +27,8 @@ def _reshape(call: Call, a: Attributes) -> Value:
     shape, keep = numbers(call, 1), not a.flag("allowzero")
     if shape is None:
         return call.apply(reshape_live, call.input(0), call.input(1), keep=keep)
+    if FREE in a and shape:
+        shape = (a.integer(FREE, -1), *shape[1:])
     return call.apply(reshape, call.input(0), shape=shape, keep=keep)
 
 
