@@ -17,6 +17,7 @@ GRAMMAR = (
     "mxnet:FILE[?params=FILE][&outputs=NODE,NODE] | FILE.onnx | onnx:FILE[?outputs=NAME,NAME] | "
     "FILE.pt2 (torch.export) | FILE.pt (TorchScript, trusted)"
 )
+LONGEST = 4096  # as paths of files
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "demo": ("weights", "classes"),
     "torchvision": ("weights", "classes"),
@@ -69,6 +70,8 @@ def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False) -> Sp
     Raises:
         InputError: unknown prefix or option, or no name; the text gives the grammar and near matches.
     """
+    if len(text) > LONGEST:
+        raise InputError(f"a model is named in at most {LONGEST:,} letters, as {GRAMMAR}, but got {len(text):,} letters.")
     known = tuple(prefixes)
     prefix, colon, rest = text.partition(":")
     if prefix not in known and prefix.partition("?")[0] not in known:
