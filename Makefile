@@ -1,6 +1,6 @@
 # Every target makes the environment it needs (.venv, Python 3.11 or newer) and is quick the second time.
 #   make demo        a heatmap and a report of a photo, in out/demo
-#   make test        the tests      make lint types docs doctest        make test-slow coverage coverage-methods truth bench bench-methods bench-lxt test-torch
+#   make test        the tests      make lint types docs doctest        make test-slow coverage coverage-methods truth bench bench-methods bench-lxt test-torch fuzz mxnet-env
 # Another interpreter: make test PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
@@ -19,8 +19,11 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest
 TORCH ?= 2.13.0
 LXT_TRANSFORMERS ?= 4.57.1
+MXNET_PYTHON ?= $(shell for p in python3.8 "$$HOME"/.pyenv/versions/3.8.*/bin/python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 8))' >/dev/null 2>&1 && { echo "$$p"; exit; }; done; echo python3.8)
+FUZZ ?= 100000
 
-.PHONY: help install demo test test-slow test-torch lint format types coverage coverage-methods truth bench bench-methods bench-lxt docs docs-serve doctest dist clean
+.PHONY: help install demo test test-slow test-torch fuzz mxnet-env lint format types coverage coverage-methods truth bench bench-methods bench-lxt docs docs-serve doctest dist clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -61,6 +64,19 @@ test: $(VENV)/.dev
 
 test-slow: $(VENV)/.docs
 	$(PYTEST) -n $(JOBS) -m slow
+
+# A hundred thousand spoilt files, each read; FUZZ=1000 for fewer.
+fuzz: $(VENV)/.dev
+	$(ONE_THREAD) $(BIN)/python -m tests.fuzz $(FUZZ)
+
+# Real MXNet, to compare with: its last release runs on Python 3.8 with an old numpy.
+mxnet-env: $(VENV)-mxnet/.made
+
+$(VENV)-mxnet/.made:
+	@"$(MXNET_PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 8))' >/dev/null 2>&1 || { echo "MXNet 1.9.1 needs Python 3.8; name one: make mxnet-env MXNET_PYTHON=..." >&2; exit 2; }
+	"$(MXNET_PYTHON)" -m venv --clear $(VENV)-mxnet
+	$(VENV)-mxnet/bin/python -m pip --disable-pip-version-check --quiet install "mxnet==1.9.1" "numpy<1.24"
+	touch $@
 
 test-torch: $(VENV)-torch/.made-$(TORCH)
 	$(ONE_THREAD) $(VENV)-torch/bin/python -m pytest -n $(JOBS) -m core \
@@ -118,4 +134,4 @@ dist: $(VENV)/.dev
 	$(BIN)/python -m build --outdir dist
 
 clean:
-	rm -rf $(VENV) $(VENV)-torch $(VENV)-lxt build dist site out .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV)-torch $(VENV)-lxt $(VENV)-mxnet build dist site out .mypy_cache .ruff_cache .pytest_cache

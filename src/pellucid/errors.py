@@ -16,9 +16,14 @@ import importlib
 import random
 from typing import Any
 
+LONGEST = 4000  # letters of an error's text; what it quotes of a file may be of any length
+
 
 class PellucidError(Exception):
     """Root of every error raised on purpose."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(_shortened(part) if isinstance(part, str) else part for part in arguments))
 
 
 class InputError(PellucidError, ValueError):
@@ -62,6 +67,11 @@ def reason(error: Exception) -> str:
     """What an error says, on one line; of one that was not raised on purpose also what it is."""
     text = " ".join(str(error).split())
     return text if isinstance(error, PellucidError) else f"{type(error).__name__}: {text}"
+
+
+def _shortened(text: str) -> str:
+    """``text``, without its middle where it is very long."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
 
 
 def require(library: str, *, extra: str, caller: str) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import pellucid as pl
 from pellucid.engine.inputs import prepare
-from pellucid.errors import InputError, ModelError, PellucidError, TargetError
+from pellucid.errors import FileError, InputError, ModelError, PellucidError, TargetError
 from pellucid.models import LoadedModel
 from pellucid.testing import check_restores
 from tests.trace.models import Made, convolutional, dense, numbers
@@ -190,3 +190,11 @@ def test_bad_input_is_also_a_value_error() -> None:
     with pytest.raises(ValueError, match="NaN or infinite"):
         pl.explain(dense(), torch.from_numpy(np.full((4, 6), np.nan, np.float32)), target=0)
     assert not issubclass(ModelError, ValueError)
+
+
+def test_very_long_texts_are_shortened() -> None:
+    """An error may quote a file, whose words may be of any length."""
+    text = str(FileError("start " + "x" * 10**6 + " end"))
+    assert len(text) < 4100
+    assert text.startswith("start x")
+    assert text.endswith("x end")

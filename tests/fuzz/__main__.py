@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz [CASES] [--from N]``: many cases in a process of their own, so that a crash is a finding too."""
+"""``python -m tests.fuzz [CASES] [--from N]``: cases in processes of their own, so that a crash is a finding too."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _work(first: int, count: int) -> int:
         for number, reader, failure, seconds in cases(Path(folder), range(first, first + count)):
             if failure is not None:
                 print(f"failed {number} {reader.name}: {failure.what}".replace("\n", " "))
-            if seconds > 2:
+            if seconds > 5:
                 print(f"failed {number} {reader.name}: took {seconds:.1f} s")
             print(f"at {number + 1}", flush=True)
     return 0

@@ -10,7 +10,20 @@ from collections.abc import Callable
 from typing import Any
 
 GIANTS = (0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**40, 2**63 - 1, 2**63, 2**64 - 1, 0)
-WORDS = ("../../x", "/etc/passwd", "\0", "", "a" * 5000, "NaN", "__class__", "%s%n", "..\\x", "\ud83d\ude00", "-1", "None")
+WORDS = (
+    "../../x",
+    "/etc/passwd",
+    "\0",
+    "",
+    "a" * 5000,
+    "NaN",
+    "__class__",
+    "%s%n",
+    "..\\x",
+    "\ud83d\ude00",
+    "-1",
+    "None",
+)
 PLACES = ("../../../tmp/x", "/tmp/x", "a\\..\\x", "", "x" * 300, "con", "a/../a/b", "\u202ex")
 
 

@@ -178,3 +178,15 @@ def test_the_number_of_classes_is_read_off_the_last_layer() -> None:
     assert classes_in({f"module.{name}": value for name, value in other.items()}, net()) == 7
     assert classes_in(net().state_dict(), net()) is None
     assert classes_in({"3.weight": torch.zeros(7, 5)}, net()) is None
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_a_model_does_not_need_its_weights_file_any_more(tmp_path, suffix: str) -> None:
+    """Weights are mapped while they are copied, and no longer: a file may be written over by the next training."""
+    module, state = nn.Linear(300, 300), nn.Linear(300, 300).state_dict()
+    path = tmp_path / f"w{suffix}"
+    torch.save(state, path) if suffix == ".pt" else safetensors.torch.save_file(state, path)
+    load_weights(module, read_state_dict(path), origin="w")
+    path.write_bytes(b"")
+    assert torch.equal(module.weight, state["weight"])

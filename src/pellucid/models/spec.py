@@ -71,7 +71,9 @@ def parse_spec(text: str, prefixes: Iterable[str], *, trust: bool = False) -> Sp
         InputError: unknown prefix or option, or no name; the text gives the grammar and near matches.
     """
     if len(text) > LONGEST:
-        raise InputError(f"a model is named in at most {LONGEST:,} letters, as {GRAMMAR}, but got {len(text):,} letters.")
+        raise InputError(
+            f"a model is named in at most {LONGEST:,} letters, as {GRAMMAR}, but got {len(text):,} letters."
+        )
     known = tuple(prefixes)
     prefix, colon, rest = text.partition(":")
     if prefix not in known and prefix.partition("?")[0] not in known:

@@ -94,8 +94,9 @@ def classes_in(state: Mapping[str, Tensor], module: nn.Module) -> int | None:
 
 def _read_pickle(path: Path, trust: bool) -> Any:
     _refuse_other_archives(path)
+    mapped = zipfile.is_zipfile(path)  # then the weights are copied once, into the module, and not held beside it
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # unpickling broken bytes raises nearly every kind there is
         names = _unsafe_names(path, error)
         if names and not trust:

@@ -24,7 +24,7 @@ from tests.models.mxnet.random_graphs import Shape, graphs
 
 pytestmark = pytest.mark.slow
 PYTHON = Path(os.environ.get("PELLUCID_MXNET", Path(__file__).parents[3] / ".venv-mxnet/bin/python"))
-CASES = 3000
+CASES = 1000
 
 
 class Mxnet:
@@ -88,7 +88,7 @@ def test_random_networks_compute_what_mxnet_computes(mxnet: Mxnet, tmp_path: Pat
         made = module(x).detach().numpy()
         assert made.shape == expected.shape
         # Where much cancels, single precision leaves noise: small results are compared with 1.
-        assert np.abs(made - expected).max() < 1e-4 * max(1.0, np.abs(expected).max())
+        assert np.abs(made - expected).max() < 2e-5 * max(1.0, np.abs(expected).max())
         used.update(operators)
         compared += 1
 
