@@ -14,9 +14,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "": ("*",),  # pellucid/__init__.py re-exports
     "errors": (),
     "engine.numerics": ("errors",),
-    "engine.ops": ("errors", "engine.numerics"),
+    "engine.private": (),
+    "engine.ops": ("errors", "engine.numerics", "engine.private"),
     "engine.ledger": ("errors", "engine.numerics"),
-    "engine.graph": ("errors", "engine.numerics", "engine.ops"),
+    "engine.graph": ("errors", "engine.numerics", "engine.ops", "engine.private"),
     "engine.function": ("errors", "engine", "structures", "outputs", "targets"),  # the model as a function
     "engine.passes": ("errors", "engine", "outputs", "targets"),
     "engine.trace": ("errors", "engine", "structures", "outputs", "targets"),  # one forward, ready for a target
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "show": ("errors", "archive", "structures", "engine.ledger", "engine.numerics", "explanation", "comparison"),
     "intake": ("errors", "structures", "engine.ledger", "explanation"),
     "callables": ("errors", "arguments", "engine.inputs", "outputs", "structures", "targets", "models"),
-    "models": ("errors",),
+    "models": ("errors", "engine.private"),
     "data": ("errors", "models"),
     "methods": (
         "errors",

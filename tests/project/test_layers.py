@@ -23,6 +23,7 @@ def test_imports_run_one_way() -> None:
         ("engine.walk", "rules.linear"),
         ("engine.numerics", "engine.walk"),
         ("engine.ops", "engine.registry"),
+        ("engine.private", "engine.ops"),
         ("rules.linear", "composites"),
         ("rules.linear", "engine.walk.walk"),
         ("composites", "methods.lrp"),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.ops import Kind, Op
+from pellucid.engine.private import CONSTANT_PAD
 from pellucid.engine.step import Step
 from pellucid.errors import ModelError
 
@@ -31,7 +32,7 @@ def carry(step: Step, relevances: Sequence[Tensor | None]) -> list[Tensor | None
         return None
     if kind in _MOVES:
         return step.keep_live(step.native(relevances))
-    if op is Op.JOIN or step.walk.graph.names[step.index] == "ConstantPadNdBackward0":
+    if op is Op.JOIN or step.walk.graph.names[step.index] == CONSTANT_PAD:
         return _join(step, relevances)
     if step.index in plan.regions:
         return [relevances[0]]

@@ -9,6 +9,7 @@ import torch
 from torch.autograd.graph import Node
 
 from pellucid.engine.ops import NODE_OPS, Op
+from pellucid.engine.private import metadata, sequence_number
 
 __all__ = ["Edge", "Graph", "build_graph"]
 
@@ -37,16 +38,16 @@ class Graph:
 
     def outputs(self, i: int) -> int:
         """How many outputs node ``i`` has."""
-        return len(self.nodes[i]._input_metadata)
+        return len(metadata(self.nodes[i]))
 
     def shape(self, edge: Edge) -> torch.Size:
         """Shape of the value on ``edge``."""
-        shape: torch.Size = self.nodes[edge[0]]._input_metadata[edge[1]].shape
+        shape: torch.Size = metadata(self.nodes[edge[0]])[edge[1]].shape
         return torch.Size(shape)
 
     def sequence(self, i: int) -> int:
         """The number that PyTorch gave node ``i`` when it was made, per thread; leaves have 2**64 - 1."""
-        return int(self.nodes[i]._sequence_nr())
+        return sequence_number(self.nodes[i])
 
 
 def build_graph(roots: list[Node]) -> Graph:

@@ -9,11 +9,9 @@ from torch import Tensor
 from pellucid.engine.graph import Graph
 from pellucid.engine.observer import Observer
 from pellucid.engine.ops import Op
-from pellucid.engine.values import SAVED
+from pellucid.engine.private import ADD, MM, OPERANDS, VIEWS, field
 
 __all__ = ["foldable_norm", "split_biases"]
-
-_VIEWS = ("UnsafeViewBackward0", "ViewBackward0")
 
 
 def foldable_norm(graph: Graph, ops: Sequence[Op | None], i: int, on_path: Sequence[bool]) -> int | None:
@@ -22,9 +20,9 @@ def foldable_norm(graph: Graph, ops: Sequence[Op | None], i: int, on_path: Seque
     if len(consumers) != 1 or consumers[0][1] != 0:
         return None
     norm = consumers[0][0]
-    if ops[norm] is not Op.BATCH_NORM or getattr(graph.nodes[norm], "_saved_training", True):
+    if ops[norm] is not Op.BATCH_NORM or field(graph.nodes[norm], "training", True):
         return None
-    return norm if graph.names[norm] in SAVED else None
+    return norm if graph.names[norm] in OPERANDS else None
 
 
 def split_biases(
@@ -42,12 +40,12 @@ def split_biases(
     biases: dict[int, Tensor] = {}
     absorbed: set[int] = set()
     for i, name in enumerate(graph.names):
-        if name != "MmBackward0" or not on_path[i] or ops[i] is not Op.LINEAR:
+        if name != MM or not on_path[i] or ops[i] is not Op.LINEAR:
             continue
         at = _only_consumer(graph, i, on_path)
-        while at is not None and graph.names[at] in _VIEWS:
+        while at is not None and graph.names[at] in VIEWS:
             at = _only_consumer(graph, at, on_path)
-        if at is None or graph.names[at] != "AddBackward0" or sum(live[at]) != 1:
+        if at is None or graph.names[at] != ADD or sum(live[at]) != 1:
             continue
         record = observer.records.get(graph.sequence(at))
         dead = [] if record is None else record.dead_tensors()

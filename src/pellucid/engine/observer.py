@@ -22,6 +22,7 @@ from torch.autograd.graph import Node
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pellucid.engine.private import next_sequence_number, sequence_number, version
 from pellucid.engine.record import Live, ModuleOutput, Record, leaves
 
 __all__ = ["Observer", "observing", "unwatched", "watch_modules"]
@@ -116,7 +117,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._without_grad(func, args, kwargs)
         if self._ids and packet in _RENUMBERING and isinstance(args[0], Tensor) and not args[0].is_floating_point():
             return self._renumber(func, args, kwargs)
-        number = torch._C._autograd._get_sequence_nr() - 1
+        number = next_sequence_number() - 1
         if mutable and number in self.records and number - 1 not in self.records:
             number -= 1  # before it overwrites its input, an operation that saves it clones it: a node of its own
         if number in self.records:  # no node was made for this operation: a comparison, an index, a shape
@@ -168,17 +169,17 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         holder: Record | None = record if packet in _KEEP_OUTPUT else None
         if packet in _UNSAFE_SPLITS and found[0].grad_fn is not None:
             # Parts that may be written without the whole's version counter telling.
-            whole = self.records.get(int(found[0].grad_fn._sequence_nr()))
+            whole = self.records.get(sequence_number(found[0].grad_fn))
             if whole is not None:
                 whole.output = None
         if packet is aten._unsafe_view and found[0].grad_fn is not None:
             # It shares memory but no version counter: only the view tells whether the product was changed in place.
-            made = self.records.get(int(found[0].grad_fn._sequence_nr()))
+            made = self.records.get(sequence_number(found[0].grad_fn))
             holder = made if made is not None and made.output is not None else None
         if packet is aten.clone and isinstance(output, Tensor):
             self._hold_copy(found[0], output)
         if holder is not None and isinstance(output, Tensor):
-            holder.output, holder.version = output, output._version
+            holder.output, holder.version = output, version(output)
             self._held[output.untyped_storage().data_ptr()] = holder
 
     def _hold_copy(self, copied: Tensor, copy: Tensor) -> None:
@@ -190,9 +191,9 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         whole = None if holder is None else holder.output
         if holder is None or whole is None or whole.numel() != copied.numel() or not whole.is_contiguous():
             return
-        if copied._version == holder.version and holder.copied is None and whole.storage_offset() == 0:
+        if version(copied) == holder.version and holder.copied is None and whole.storage_offset() == 0:
             holder.copied = (whole.shape, (copied.shape, copied.stride(), int(copied.storage_offset())))
-            holder.output, holder.version = copy, copy._version
+            holder.output, holder.version = copy, version(copy)
 
     def _followed(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation on values without a gradient; what it makes of one that was cut off is cut off as well."""
@@ -235,7 +236,7 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return id(tensor) in self._sources if node is None else self._reaches_source(node)
 
     def _reaches_source(self, node: Node) -> bool:
-        number = int(node._sequence_nr())
+        number = sequence_number(node)
         known = self._live.get(number)
         if known is None:
             # Made outside our sight (a custom function, a view made again): ask what it was made from.
@@ -278,13 +279,13 @@ class Observer(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def enter(self, name: str) -> None:
         """A module starts."""
-        self._stack.append((name, torch._C._autograd._get_sequence_nr()))
+        self._stack.append((name, next_sequence_number()))
 
     def leave(self, name: str, output: object) -> None:
         """A module ended; where its output is wanted, note which node made it."""
         while self._stack:
             opened, start = self._stack.pop()
-            self.scopes.append((start, torch._C._autograd._get_sequence_nr(), opened))
+            self.scopes.append((start, next_sequence_number(), opened))
             if opened == name:
                 break
         if name in self.wanted:

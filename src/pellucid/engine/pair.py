@@ -21,6 +21,7 @@ from pellucid.engine.ops import Kind, Op
 from pellucid.engine.passes import Scalar
 from pellucid.engine.plan import Plan, function_name, make_plan
 from pellucid.engine.point import Point
+from pellucid.engine.private import CHOICES
 from pellucid.engine.record import Live, Record
 from pellucid.engine.recording import Run
 from pellucid.engine.regions import Region, find_region
@@ -87,8 +88,6 @@ PairRule = Callable[[Both, "list[Tensor | None]"], "Sequence[Tensor | None]"]
 
 Rules = Callable[[str, "Op | None"], "PairRule | None"]
 """The rule for the name of a node (of a custom function: of its class) and the operation that it means."""
-
-_CHOICES = ("WhereBackward0", "MaskedFillBackward0", "MaskedFillBackward1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +240,7 @@ def _region(plan: Plan, i: int) -> Region:
         ModelError: there is none.
     """
     graph = plan.graph
-    ops = [Op.COPY if name in _CHOICES else op for name, op in zip(graph.names, graph.ops, strict=True)]
+    ops = [Op.COPY if name in CHOICES else op for name, op in zip(graph.names, graph.ops, strict=True)]
     region = find_region(graph, ops, i, plan.reached, plan.observer)
     if region is None:
         raise ModelError(

@@ -16,6 +16,7 @@ from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.merging import foldable_norm, split_biases
 from pellucid.engine.observer import Observer
 from pellucid.engine.ops import Kind, Op
+from pellucid.engine.private import ADDCDIV, ADDCMUL, EMBEDDINGS, FACTORS, LERPS, POWERS, WITH_MEAN, function_class
 from pellucid.engine.record import Record
 from pellucid.engine.regions import Region, find_region
 from pellucid.engine.registry import RuleFunction, overlaid, rule_for
@@ -23,18 +24,6 @@ from pellucid.engine.registry import RuleFunction, overlaid, rule_for
 __all__ = ["Layer", "Plan", "Unknown", "make_plan"]
 
 _LONGEST_CHAIN = 64
-_LINEAR_OPERANDS: Mapping[str, tuple[int, int]] = {
-    "AddmmBackward0": (1, 2),
-    "MmBackward0": (0, 1),
-    "LinearBackward0": (0, 1),
-    "ConvolutionBackward0": (0, 1),
-    "ConvolutionBackward1": (0, 1),
-    "BmmBackward0": (0, 1),
-    "BaddbmmBackward0": (1, 2),
-    "MvBackward0": (0, 1),
-    "GroupedMmBackward0": (0, 1),
-}
-"""The two operands that a bilinear node multiplies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +102,7 @@ def _leaf_name(tensor: Tensor, parameter_names: Mapping[int, str]) -> tuple[str,
     if node is None:
         return parameter_names.get(id(tensor), ""), False
     for _ in range(_LONGEST_CHAIN):
-        embedding = embedding or node.name().startswith("Embedding")
+        embedding = embedding or node.name() in EMBEDDINGS
         variable = getattr(node, "variable", None)
         if variable is not None:
             return parameter_names.get(id(variable), ""), embedding
@@ -185,7 +174,7 @@ def make_plan(
         source, output = edge
         if source < 0:
             return inf
-        statistic = output == 1 and graph.names[source] in ("VarMeanBackward0", "StdMeanBackward0")
+        statistic = output == 1 and graph.names[source] in WITH_MEAN
         return depth[source] - 1 if statistic else depth[source]
 
     for i in range(count - 1, -1, -1):
@@ -203,8 +192,8 @@ def make_plan(
         kind = op.kind if op is not None else None
         if every_edge or least == inf or op is None:
             depth[i] = least
-        elif graph.names[i] in _LINEAR_OPERANDS and kind in (Kind.LINEAR, Kind.PRODUCT):
-            a, b = _LINEAR_OPERANDS[graph.names[i]]
+        elif graph.names[i] in FACTORS and kind in (Kind.LINEAR, Kind.PRODUCT):
+            a, b = FACTORS[graph.names[i]]
             da, db = depths[a], depths[b]
             if da < inf and db < inf:
                 ops[i] = Op.MATMUL
@@ -225,7 +214,7 @@ def make_plan(
             elif kind is Kind.DIVISION:
                 own = [depths[0] < inf] + [False] * (len(edges) - 1)
                 depth[i] = depths[0] if depths[0] < inf else least + 1
-            elif graph.names[i] in ("AddcmulBackward0", "AddcdivBackward0"):
+            elif graph.names[i] in (ADDCMUL, ADDCDIV):
                 factors = depths[1:]
                 own[1:] = [d == min(factors) and d < inf for d in factors]
                 depth[i] = least
@@ -245,7 +234,7 @@ def make_plan(
         elif kind is Kind.NORM:
             own = [k == 0 and d < inf for k, d in enumerate(depths)]
             depth[i] = depths[0]
-        elif graph.names[i].startswith("Lerp") and len(edges) > 2:
+        elif graph.names[i] in LERPS and len(edges) > 2:
             own[2] = False
             depth[i] = min(depths[:2])
         else:
@@ -313,7 +302,7 @@ def make_plan(
 
 def function_name(node: Node) -> str:
     """The qualified name of the ``autograd.Function`` class that made ``node``; its node name for any other."""
-    made_by = getattr(type(node), "_forward_cls", None)
+    made_by = function_class(node)
     return node.name() if made_by is None else f"{made_by.__module__}.{made_by.__qualname__}"
 
 
@@ -323,7 +312,7 @@ def _may_be_region(depths: Sequence[float]) -> bool:
 
 def _plain_power(graph: Graph, i: int, observer: Observer) -> bool:
     """x ** n with n >= 1 is an ordinary elementwise function: finite, with a finite slope, at zero."""
-    if not graph.names[i].startswith("PowBackward"):
+    if graph.names[i] not in POWERS:
         return False
     record = observer.records.get(graph.sequence(i))
     exponent = record.args[1] if record is not None and len(record.args) > 1 else None

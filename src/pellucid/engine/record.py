@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from pellucid.engine.private import version
+
 __all__ = ["Live", "ModuleOutput", "Record", "leaves"]
 
 
@@ -55,7 +57,7 @@ class Record:
 
     def kept(self) -> Tensor | None:
         """The output, or None where it is not kept or was changed in place since."""
-        if self.output is None or self.output._version != self.version:
+        if self.output is None or version(self.output) != self.version:
             return None
         if self.copied is None:
             return self.output.detach()

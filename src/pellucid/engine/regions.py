@@ -15,6 +15,7 @@ from torch import Tensor
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.observer import Observer
 from pellucid.engine.ops import Kind, Op
+from pellucid.engine.private import SUMMING_PRODUCTS
 
 __all__ = ["Region", "find_region"]
 
@@ -84,6 +85,4 @@ def _elementwise(graph: Graph, ops: Sequence[Op | None], i: int, observer: Obser
     record = observer.records.get(graph.sequence(i))
     if record is None or record.base is not None or record.view is not None:
         return False
-    return graph.names[i] not in ("GluBackward0", "DotBackward0", "CrossBackward0", "LinalgCrossBackward0") and any(
-        reached
-    )
+    return graph.names[i] not in SUMMING_PRODUCTS and any(reached)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from pellucid.engine.numerics import all_finite
 from pellucid.engine.observer import watch_modules
+from pellucid.engine.private import mkldnn_enabled, set_mkldnn_enabled, version
 from pellucid.engine.together import Together
 from pellucid.errors import ModelError
 
@@ -99,10 +100,10 @@ class Shadow:
                 mine = own._buffers[name] if name in own._buffers else None  # noqa: SIM401
                 if buffer is None or mine is None or mine is buffer:
                     continue
-                if self._versions.get((number, name)) != (_version(buffer), mine._version):
+                if self._versions.get((number, name)) != (_version(buffer), version(mine)):
                     with torch.no_grad():
                         mine.copy_(buffer)
-                    self._versions[number, name] = (_version(buffer), mine._version)
+                    self._versions[number, name] = (_version(buffer), version(mine))
 
     def _pairs(self, model: nn.Module) -> Iterator[tuple[nn.Module, nn.Module]]:
         """Every module with its copy."""
@@ -138,7 +139,7 @@ def _dense_weights(module: nn.Module) -> list[nn.Parameter]:
 
 def _version(tensor: Tensor) -> int:
     """How often ``tensor`` was written in place; tensors made in inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    return 0 if tensor.is_inference() else version(tensor)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
@@ -199,12 +200,12 @@ def forward_conditions(shadow: Shadow) -> Iterator[None]:
 @contextmanager
 def _without_mkldnn() -> Iterator[None]:
     """``torch.backends.mkldnn.flags`` would also set a TF32 switch, which warns where the hardware has none."""
-    before = torch._C._get_mkldnn_enabled()
-    torch._C._set_mkldnn_enabled(False)
+    before = mkldnn_enabled()
+    set_mkldnn_enabled(False)
     try:
         yield
     finally:
-        torch._C._set_mkldnn_enabled(before)
+        set_mkldnn_enabled(before)
 
 
 def _copy(model: nn.Module, dtype: torch.dtype | None, device: torch.device | None) -> nn.Module:
@@ -307,7 +308,7 @@ def _fingerprint(model: nn.Module) -> tuple[Any, ...]:
     """What would make a kept copy stale: other tensors, other parts, other plain attributes, other hooks."""
     if isinstance(model, torch.jit.ScriptModule):
         # The copy owns its storage, so the numbers themselves count.
-        return tuple((name, id(p), p._version) for name, p in [*model.named_parameters(), *model.named_buffers()])
+        return tuple((name, id(p), version(p)) for name, p in [*model.named_parameters(), *model.named_buffers()])
     found: list[Any] = []
     add, seen = found.append, set[int]()
     for part in model.modules():

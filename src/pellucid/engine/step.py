@@ -13,8 +13,8 @@ from torch.autograd.graph import Node
 
 from pellucid.engine.numerics import inner, reduce_to
 from pellucid.engine.ops import Op
+from pellucid.engine.private import OPERANDS, SPLITS, field, metadata, saved
 from pellucid.engine.record import Record
-from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Step:
         Raises:
             AttributeError: this node has no such field.
         """
-        return getattr(self.node, f"_saved_{name}")
+        return field(self.node, name)
 
     @property
     def op(self) -> Op | None:
@@ -96,11 +96,11 @@ class Step:
     def native(self, densities: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The node's own backward: one density per operand, None where it has none."""
         node: Any = self.node
-        metadata = node._input_metadata
-        if len(metadata) > 1 and not self.walk.graph.names[self.index].startswith(("Split", "Unbind", "UnsafeSplit")):
+        outputs = metadata(node)
+        if len(outputs) > 1 and self.walk.graph.names[self.index] not in SPLITS:
             densities = [
                 torch.zeros(tuple(meta.shape), dtype=meta.dtype, device=meta.device) if density is None else density
-                for density, meta in zip(densities, metadata, strict=True)
+                for density, meta in zip(densities, outputs, strict=True)
             ]
         call: Any = getattr(node, "apply", None) if isinstance(node, BackwardCFunction) else node
         result = call(*densities)
@@ -116,7 +116,7 @@ class Step:
         """What the autograd engine does between nodes: sum over broadcast dimensions, cast to the operand's dtype."""
         if density is None or edge[0] < 0:
             return density
-        meta = self.walk.graph.nodes[edge[0]]._input_metadata[edge[1]]
+        meta = metadata(self.walk.graph.nodes[edge[0]])[edge[1]]
         if density.shape != meta.shape:
             density = reduce_to(density, tuple(meta.shape))
         if density.dtype != meta.dtype:
@@ -137,8 +137,8 @@ class Step:
         Raises:
             ModelError: nothing holds it and it cannot be computed again.
         """
-        field = SAVED.get(self.walk.graph.names[self.index], {}).get(k)
-        value = saved(self.node, field) if field else None
+        name = OPERANDS.get(self.walk.graph.names[self.index], {}).get(k)
+        value = saved(self.node, name) if name else None
         if value is None:
             value = self._observed(k)
         if value is None:

@@ -11,22 +11,13 @@ from torch import Tensor
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.inputs import Prepared
 from pellucid.engine.observer import Observer, observing
+from pellucid.engine.private import EMBEDDINGS, FLATTENED, OUTPUT_GATES, sequence_number, short_name
 from pellucid.engine.shadow import Shadow, forward_conditions
 from pellucid.errors import InputError, ModelError, PellucidError
 from pellucid.outputs import main_output
 from pellucid.targets import Target
 
 __all__ = ["Start", "Trace", "run_forward"]
-
-_VIEWS = (
-    "ViewBackward0",
-    "UnsafeViewBackward0",
-    "SqueezeBackward0",
-    "SqueezeBackward1",
-    "SqueezeBackward2",
-    "UnsqueezeBackward0",
-)
-_OUTPUT_GATES = ("SoftmaxBackward0", "LogSoftmaxBackward0", "SigmoidBackward0")
 
 
 @dataclass(slots=True)
@@ -123,15 +114,15 @@ class Trace:
         """The logits, where the output is their softmax, log-softmax or sigmoid."""
         node = output.grad_fn
         for _ in range(4):
-            if node is None or node.name() not in _VIEWS:
+            if node is None or node.name() not in FLATTENED:
                 break
             node = node.next_functions[0][0]
-        if node is None or node.name() not in _OUTPUT_GATES:
+        if node is None or node.name() not in OUTPUT_GATES:
             return output
-        kept = self.observer.gate_inputs.get(int(node._sequence_nr()))
+        kept = self.observer.gate_inputs.get(sequence_number(node))
         if kept is None or kept.numel() != output.numel():
             return output
-        name = node.name().removesuffix("Backward0").lower()
+        name = short_name(node.name()).lower()
         note = f"The model ends in {name}; the explained scalar is made from its input, the logits."
         if note not in self.notes:
             self.notes.append(note)
@@ -190,7 +181,7 @@ def source_nodes(graph: Graph, trace: Trace) -> dict[int, str]:
         if variable is not None:
             if id(variable) in leaves:
                 found[i] = leaves[id(variable)]
-        elif graph.names[i].startswith("Embedding"):
+        elif graph.names[i] in EMBEDDINGS:
             name = trace.observer.embeddings.get(graph.sequence(i))
             if name is not None:
                 found[i] = name

@@ -20,6 +20,7 @@ from pellucid.engine.ops import Kind, Op
 from pellucid.engine.passes import Scalar
 from pellucid.engine.plan import make_plan
 from pellucid.engine.point import Point
+from pellucid.engine.private import ADDCMUL, MULS
 from pellucid.engine.record import Record
 from pellucid.engine.recording import Run
 from pellucid.engine.step import Step
@@ -138,14 +139,14 @@ class _Operation:
     def _scales(self, op: Op) -> bool:
         """Whether it is one signal times or by numbers."""
         name, live = self.step.walk.graph.names[self.step.index], self.step.live
-        if name.startswith("MulBackward"):
+        if name in MULS:
             return sum(live) == 1
         return op.kind is Kind.DIVISION and live[0] and sum(live) == 1
 
     def _adds_product(self) -> bool:
         """Whether it adds a product with one signal at most, so that it is affine in it."""
         name, live = self.step.walk.graph.names[self.step.index], self.step.live
-        return name == "AddcmulBackward0" and sum(live[1:]) < 2
+        return name == ADDCMUL and sum(live[1:]) < 2
 
     def _bias(self, density: Tensor | None, bias: Tensor | None) -> Iterator[Term]:
         if density is not None and bias is not None:

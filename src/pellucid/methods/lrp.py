@@ -15,6 +15,7 @@ from pellucid.engine.ledger import Ledger
 from pellucid.engine.numerics import accumulation_dtype
 from pellucid.engine.ops import Op
 from pellucid.engine.plan import Plan, Unknown, make_plan
+from pellucid.engine.private import CHECKPOINT
 from pellucid.engine.taps import Mask, Tap, outputs_on
 from pellucid.engine.trace import Start, Trace, source_nodes
 from pellucid.engine.walk import Walk, Walked
@@ -110,7 +111,7 @@ def refuse_unknown(unknown: Sequence[Unknown]) -> None:
     if not unknown:
         return
     for item in unknown:
-        if item.name == "CheckpointFunctionBackward":
+        if item.name == CHECKPOINT:
             raise ModelError(
                 f"The module {item.module or '(the model itself)'!r} is checkpointed with use_reentrant=True, which "
                 f"hides its operations behind a function that would run them again and fill the parameters' gradients. "

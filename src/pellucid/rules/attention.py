@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.numerics import inner
+from pellucid.engine.private import LOG_SOFTMAX, LOG_SUM_EXP, field, saved
 from pellucid.engine.step import Relevance, Step
-from pellucid.engine.values import saved
 from pellucid.errors import ModelError
 
 __all__ = ["Gate", "Taylor", "fused_attention"]
@@ -60,9 +60,9 @@ def _input_up_to_shift(step: Step, result: Tensor) -> Tensor:
     Masked inputs of -inf have density 0 and count as 0.
     """
     name = step.walk.graph.names[step.index]
-    if name == "LogSoftmaxBackward0":
+    if name == LOG_SOFTMAX:
         x = result
-    elif name == "LogsumexpBackward0":
+    elif name == LOG_SUM_EXP:
         x = step.operand(0)
     else:
         x = torch.where(result > 0, result, 1).log()
@@ -80,7 +80,7 @@ def fused_attention(step: Step, densities: Sequence[Tensor | None]) -> list[Tens
     assert density is not None
     if record is None:
         raise ModelError(f"{step.describe()} ran where it could not be observed.")
-    dropout = getattr(step.node, "_saved_dropout_p", 0.0)
+    dropout = field(step.node, "dropout_p", 0.0)
     if dropout:
         raise ModelError(f"{step.describe()} drops attention at random (p = {dropout}). Call model.eval() first.")
     query, key, value = step.live[0], step.live[1], step.live[2]

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from pellucid.engine.numerics import inner, quotient
 from pellucid.engine.ops import Op
+from pellucid.engine.private import PRODUCTS_ALONG, VARIANCES, saved
 from pellucid.engine.registry import RuleFunction
 from pellucid.engine.step import Fresh, Relevance, Step
-from pellucid.engine.values import saved
 from pellucid.errors import UnknownOpError
 from pellucid.rules.blocks import Rows
 
@@ -133,9 +133,9 @@ def statistic(step: Step, densities: Sequence[Tensor | None]) -> list[Tensor | R
     """
     name = step.walk.graph.names[step.index]
     incoming = list(densities)
-    if name.startswith("Var"):
+    if name in VARIANCES:
         incoming[0] = None if incoming[0] is None else incoming[0] / 2
-    elif name.startswith(("Prod", "Cumprod")):
+    elif name in PRODUCTS_ALONG:
         raise UnknownOpError(
             f"{step.describe()} multiplies live values with each other along a dimension; no rule is registered for it."
         )

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from pellucid.engine.numerics import inner, reduce_to
 from pellucid.engine.ops import Op
+from pellucid.engine.private import CONVOLUTIONS, DENSE, FACTORS, GROUPED_MM, OPERANDS, saved
 from pellucid.engine.record import Live
 from pellucid.engine.step import Fresh, Relevance, Step
-from pellucid.engine.values import SAVED, saved
 from pellucid.errors import ModelError
 from pellucid.rules.elementwise import relu
 from pellucid.rules.norm import batch_norm_affine
@@ -38,7 +38,7 @@ class InputNotSavedError(Exception):
 
 def saved_input_is_gone(step: Step, signal: int, weights: int) -> bool:
     """Whether the signal of a dense layer was not saved because its weight needed no gradient."""
-    field = SAVED.get(step.walk.graph.names[step.index], {}).get(signal)
+    field = OPERANDS.get(step.walk.graph.names[step.index], {}).get(signal)
     unweighed = step.walk.graph.edges[step.index][weights][0] < 0
     return field is not None and unweighed and saved(step.node, field) is None
 
@@ -357,24 +357,17 @@ def linear_map(step: Step) -> LinearMap:
         ModelError: the node is none.
     """
     name = step.walk.graph.names[step.index]
-    if name.startswith("ConvolutionBackward"):
+    if name in CONVOLUTIONS:
         if step.live[1]:
             return _WeightLive(step)
         return _Convolution(step)
-    operands = {
-        "AddmmBackward0": (1, 2),
-        "MmBackward0": (0, 1),
-        "BmmBackward0": (0, 1),
-        "BaddbmmBackward0": (1, 2),
-        "MvBackward0": (0, 1),
-    }
-    if name == "LinearBackward0":
+    if name == DENSE:
         return _Linear(step, signal=0, weights=1, bias=2)
-    if name == "GroupedMmBackward0":
+    if name == GROUPED_MM:
         return _Grouped(step)
-    if name not in operands:
+    if name not in FACTORS:
         raise ModelError(f"{step.describe()} is not a linear map that is known.")
-    a, b = operands[name]
+    a, b = FACTORS[name]
     signal, weights = (a, b) if step.live[a] else (b, a)
     return _Matrix(step, signal=signal, weights=weights, bias=0 if a == 1 else None)
 

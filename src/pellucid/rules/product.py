@@ -13,14 +13,10 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.numerics import inner, reduce_to
+from pellucid.engine.private import ADDCDIV, ADDED_PRODUCTS, BMM, GLU, MUL, saved
 from pellucid.engine.step import Fresh, Relevance, Step
-from pellucid.engine.values import saved
 
 __all__ = ["Half", "SignalTakesAll", "divide"]
-
-
-_ADDING = frozenset(f"{name}Backward0" for name in "Addcmul Addcdiv Addmm Baddbmm Addbmm Addmv Addr".split())
-"""Products with a third operand that is added, which comes first."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +28,9 @@ class Half:
         density = densities[0]
         name = step.walk.graph.names[step.index]
         assert density is not None
-        if name == "GluBackward0":
+        if name == GLU:
             return [_glu(step, density)]
-        if name in _ADDING:
+        if name in ADDED_PRODUCTS:
             return _add_product(step, density)
         if sum(step.live) == 1:
             alone = _alone(step, density, step.live.index(True))
@@ -75,7 +71,7 @@ def _alone(step: Step, density: Tensor, k: int) -> list[Tensor | Fresh | Relevan
     """One live factor: the density times the other one, without the derivative of the other."""
     name = step.walk.graph.names[step.index]
     messages: list[Tensor | Fresh | Relevance | None] = [None] * len(step.live)
-    if name == "MulBackward0" and not density.is_complex():
+    if name == MUL and not density.is_complex():
         factor = saved(step.node, ("other", "self")[k])
         if factor is None or factor.is_complex():
             return None
@@ -83,7 +79,7 @@ def _alone(step: Step, density: Tensor, k: int) -> list[Tensor | Fresh | Relevan
         made = density.mul_(factor) if in_place else reduce_to(density * factor, step.shape(k))
         messages[k] = Fresh(made)
         return messages
-    if name == "BmmBackward0":
+    if name == BMM:
         factor = saved(step.node, ("mat2", "self")[k])
         if factor is None:
             return None
@@ -105,7 +101,7 @@ def _glu(step: Step, density: Tensor) -> Tensor:
 def _add_product(step: Step, density: Tensor) -> list[Tensor | Fresh | Relevance | None]:
     """``a + c * b1 * b2``, ``a + c * b1 / b2``, ``a + b1 @ b2``: the sum as it is, then the product's own rule."""
     messages = step.native([density])
-    if step.walk.graph.names[step.index] == "AddcdivBackward0":
+    if step.walk.graph.names[step.index] == ADDCDIV:
         messages[2] = None
     elif step.live[1] and step.live[2]:
         messages[1] = None if messages[1] is None else messages[1] / 2

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pellucid.engine.private import SETTINGS, saved_tensors_hooks, version
 from pellucid.structures import named_tensors
 
 __all__ = ["Snapshot"]
@@ -80,7 +81,7 @@ def _same(one: object, other: object) -> bool:
 
 def _tensor(name: str, tensor: Tensor) -> Iterator[tuple[str, object]]:
     yield f"values of {name}", _Numbers(tensor)
-    yield f"version of {name}", None if tensor.is_inference() else tensor._version
+    yield f"version of {name}", None if tensor.is_inference() else version(tensor)
     yield f"requires_grad of {name}", tensor.requires_grad
     yield f"gradient of {name}", None if not tensor.is_leaf else _gradient(tensor)
     yield f"hooks of {name}", len(tensor._backward_hooks or ())
@@ -155,7 +156,6 @@ def _random_states() -> Iterator[tuple[str, object]]:
 
 
 def _settings() -> Iterator[tuple[str, object]]:
-    inner: Any = torch._C
     hooks: Any = nn.modules.module
     readers: dict[str, Callable[[], object]] = {
         "grad mode": torch.is_grad_enabled,
@@ -167,8 +167,6 @@ def _settings() -> Iterator[tuple[str, object]]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled,
         "deterministic warnings": torch.is_deterministic_algorithms_warn_only_enabled,
         "matrix product precision": torch.get_float32_matmul_precision,
-        "mkldnn": inner._get_mkldnn_enabled,
-        "cudnn": inner._get_cudnn_enabled,
         "cudnn benchmark": lambda: torch.backends.cudnn.benchmark,
         "cudnn deterministic": lambda: torch.backends.cudnn.deterministic,
         "flash attention": torch.backends.cuda.flash_sdp_enabled,
@@ -178,11 +176,9 @@ def _settings() -> Iterator[tuple[str, object]]:
         "autocast on the CPU": lambda: (torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")),
         "autocast on the GPU": lambda: (torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")),
         "autocast's cache": torch.is_autocast_cache_enabled,
-        "optimisation of scripts": inner._get_graph_executor_optimize,
-        "active dispatch modes": inner._len_torch_dispatch_stack,
-        "active function modes": inner._len_torch_function_stack,
         "compiler stance": _compiler_stance,
-        "hooks for saved tensors": lambda: _Held(inner._autograd._top_saved_tensors_default_hooks(True)),
+        **SETTINGS,
+        "hooks for saved tensors": lambda: _Held(saved_tensors_hooks()),
         "forward hooks of all modules": lambda: len(hooks._global_forward_hooks),
         "forward pre-hooks of all modules": lambda: len(hooks._global_forward_pre_hooks),
         "backward hooks of all modules": lambda: len(hooks._global_backward_hooks),

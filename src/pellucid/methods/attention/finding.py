@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pellucid.engine.private import BADDBMM
 from pellucid.errors import ModelError
 from pellucid.methods.positions.attending import Attending
 from pellucid.methods.positions.choice import Site
@@ -99,7 +100,7 @@ def _among_tokens(survey: Survey, one: Attending) -> Layout | None:
     layout = survey.layout((one.product, 0))
     if layout is None or len(layout.positions) != 1:
         return None
-    looked_at = graph.edges[one.product][2 if one.fused or graph.names[one.product].startswith("Badd") else 1]
+    looked_at = graph.edges[one.product][2 if one.fused or graph.names[one.product] == BADDBMM else 1]
     if looked_at[0] < 0 or graph.shape(looked_at)[-2] != shape[-2]:
         return None
     values = survey.layout(looked_at)

@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge
 from pellucid.engine.graph import Edge, Graph, build_graph
 from pellucid.engine.passes import Pass, Scalar
 from pellucid.engine.point import Point
-from pellucid.engine.values import saved
+from pellucid.engine.private import field, saved
 from pellucid.errors import ModelError
 from pellucid.methods.attention.finding import Attentions, SelfAttention
 from pellucid.methods.positions.attending import Attending, attending_nodes
@@ -102,14 +102,14 @@ class Seen:
         if query is None or key is None:
             return None
         query, key = _wide(query.detach()), _wide(key.detach())
-        given = getattr(node, "_saved_scale", None)
+        given = field(node, "scale", None)
         scale = 1 / math.sqrt(query.shape[-1]) if given is None else given
         scores = scale * query @ _for_heads(key, query.shape[-3]).transpose(-2, -1)
         mask = saved(node, "attn_mask")
         mask = saved(node, "attn_bias") if mask is None else mask
         if mask is not None:
             scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
-        if getattr(node, "_saved_is_causal", False):
+        if field(node, "is_causal", False):
             later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
             scores = scores.masked_fill(later, -math.inf)
         return scores.softmax(-1).nan_to_num(0)

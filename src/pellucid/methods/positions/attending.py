@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pellucid.engine.graph import Graph
 from pellucid.engine.ops import Kind, Op
+from pellucid.engine.private import BADDBMM, BMM, LOG_SOFTMAX, LOG_SUM_EXP
 
 __all__ = ["Attending", "attending_nodes"]
 
@@ -35,7 +36,7 @@ def attending_nodes(graph: Graph) -> list[Attending]:
     """All attentions of the graph, in the order in which they ran."""
     found = [Attending(i, i) for i, op in enumerate(graph.ops) if op is Op.ATTENTION]
     for i, op in enumerate(graph.ops):
-        if op is not None and op.kind is Kind.SOFTMAX and "Log" not in graph.names[i]:
+        if op is not None and op.kind is Kind.SOFTMAX and graph.names[i] not in (LOG_SOFTMAX, LOG_SUM_EXP):
             product = _weighing(graph, i)
             if product is not None:
                 found.append(Attending(i, product))
@@ -46,9 +47,9 @@ def _weighing(graph: Graph, i: int) -> int | None:
     """The product of matrices whose first factor is the softmax, perhaps reshaped, cast or dropped out."""
     here = i
     for _ in range(_LONGEST):
-        following = [(j, k) for j, k in graph.consumers[here] if graph.names[j] in ("BmmBackward0", "BaddbmmBackward0")]
+        following = [(j, k) for j, k in graph.consumers[here] if graph.names[j] in (BMM, BADDBMM)]
         for j, k in following:
-            if k == (0 if graph.names[j] == "BmmBackward0" else 1):
+            if k == (0 if graph.names[j] == BMM else 1):
                 return j
         onward = [j for j, k in graph.consumers[here] if graph.ops[j] in _CARRIED and k == 0]
         if len(onward) != 1:

@@ -12,6 +12,7 @@ from pellucid.engine.graph import Edge
 from pellucid.engine.ops import Kind as OpKind
 from pellucid.engine.ops import Op
 from pellucid.engine.point import Kind, Point
+from pellucid.engine.private import GLU, short_name
 from pellucid.errors import InputError, ModelError
 from pellucid.methods.positions.layout import InputShape, Layout
 from pellucid.methods.positions.survey import Made, Survey, kind_of, nonzero_positions
@@ -216,7 +217,7 @@ def _blame(survey: Survey, edge: Edge) -> str | None:
         if live and not _is_affine(op, len(live), same=len(set(live)) < len(live), name=graph.names[i]):
             module = survey.module_of(i)
             place = f"the module {module!r}" if module else "the model"
-            return f"{graph.names[i].removesuffix('Backward0')} in {place}"
+            return f"{short_name(graph.names[i])} in {place}"
     return None
 
 
@@ -224,7 +225,7 @@ def _is_affine(op: Op | None, live: int, *, same: bool, name: str) -> bool:
     if op is None:
         return False
     if op in (Op.BATCH_NORM, Op.SCALE, Op.DIVISION) or op.kind in (OpKind.PRODUCT, OpKind.LINEAR):
-        return live == 1 and (op is not Op.PRODUCT or not same) and name != "GluBackward0"
+        return live == 1 and (op is not Op.PRODUCT or not same) and name != GLU
     return op.kind in _AFFINE and op is not Op.FOURIER
 
 

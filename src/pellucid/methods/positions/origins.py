@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.observer import Observer
+from pellucid.engine.private import ROI_ALIGN
 from pellucid.methods.positions.steps import SPATIAL, Choice, Part, choices, part_of
 
 __all__ = ["Arrival", "Origins"]
@@ -65,7 +66,7 @@ class Origins:
     def spatial(self, i: int) -> bool:
         """Whether the result of node ``i`` has batch, channels and axes."""
         op = self.graph.ops[i]
-        return op in SPATIAL and len(self.graph.shape((i, 0))) >= 3 and not self.graph.names[i].startswith("Generated")
+        return op in SPATIAL and len(self.graph.shape((i, 0))) >= 3 and self.graph.names[i] != ROI_ALIGN
 
     def nearest(self, edge: Edge, index: Tensor) -> list[Arrival] | None:
         """Elements ``index`` of the value on ``edge``, followed to the nearest place where positions have names.

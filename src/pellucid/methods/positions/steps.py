@@ -18,6 +18,20 @@ from torch import Tensor
 from pellucid.engine.graph import Graph
 from pellucid.engine.observer import Observer
 from pellucid.engine.ops import Kind, Op
+from pellucid.engine.private import (
+    ADDMM,
+    BADDBMM,
+    BMM,
+    CONSTANT_PAD,
+    DENSE,
+    FACTORS,
+    GLU,
+    GROWING,
+    MM,
+    MV,
+    WHERE,
+    metadata,
+)
 from pellucid.engine.record import Live, Record
 
 __all__ = ["SPATIAL", "Choice", "Part", "choices", "part_of"]
@@ -30,8 +44,7 @@ _MIXED = 1.0
 """An operation in which positions stay apart by its own word only: a product of matrices."""
 _LOST = 10.0
 """An operation through which positions are lost for a part of the operand: a mean, a stretched operand."""
-_OPERANDS = {"AddmmBackward0": (1, 2), "MmBackward0": (0, 1), "LinearBackward0": (0, 1), "BmmBackward0": (0, 1),
-             "BaddbmmBackward0": (1, 2), "MvBackward0": (0, 1)}  # fmt: skip
+_OPERANDS = {node: FACTORS[node] for node in (ADDMM, MM, DENSE, BMM, BADDBMM, MV)}
 _IDENTITY = frozenset((Kind.ELEMENTWISE, Kind.GATE, Kind.NORM, Kind.SOFTMAX, Kind.PRODUCT, Kind.DIVISION, Kind.AFFINE))
 
 
@@ -69,13 +82,13 @@ def choices(graph: Graph, observer: Observer, i: int) -> list[Choice]:
     op, shape = graph.ops[i], graph.shape((i, 0))
     if not live:
         return []
-    if op in (Op.RESHAPE, Op.SELECT, Op.JOIN) or graph.names[i].startswith("ConstantPad"):
+    if op in (Op.RESHAPE, Op.SELECT, Op.JOIN) or graph.names[i] == CONSTANT_PAD:
         record = observer.records.get(graph.sequence(i))
         if record is None or record.view is not None:
             return []
-        grown = graph.names[i].startswith(("Expand", "Repeat")) and prod(shape) > prod(graph.shape(graph.edges[i][0]))
+        grown = graph.names[i] in GROWING and prod(shape) > prod(graph.shape(graph.edges[i][0]))
         return [Choice(tuple(live), _LOST if grown else _HOP)]
-    if graph.names[i] == "GluBackward0":
+    if graph.names[i] == GLU:
         return [Choice((0,), _HOP)]
     if graph.names[i] in _OPERANDS:
         rows, columns = _OPERANDS[graph.names[i]]  # positions are rows, unless the first factor is a weight
@@ -85,8 +98,8 @@ def choices(graph: Graph, observer: Observer, i: int) -> list[Choice]:
     if op is Op.SUM or (op is not None and op.kind is Kind.WINNER and op is not Op.MAX_POOL):
         if shape == graph.shape(graph.edges[i][live[0]]):
             return [Choice((live[0],), _HOP)]
-        return [Choice((live[0],), _LOST)] if len(live) == 1 and len(graph.nodes[i]._input_metadata) <= 2 else []
-    if op in (Op.FILL, Op.WRITE) and not graph.names[i].startswith("Where"):
+        return [Choice((live[0],), _LOST)] if len(live) == 1 and len(metadata(graph.nodes[i])) <= 2 else []
+    if op in (Op.FILL, Op.WRITE) and graph.names[i] != WHERE:
         kept = live[0] == 0 and graph.shape(graph.edges[i][0]) == shape
         return [Choice((0,), _HOP)] if kept else []
     if op is None or op.kind in _IDENTITY or op in (Op.COPY, Op.SCALE, Op.FILL):
@@ -103,7 +116,7 @@ def part_of(graph: Graph, observer: Observer, i: int, output: int, choice: Choic
         (a learned token, padding) are in no part.
     """
     edges = graph.edges[i]
-    if graph.ops[i] in (Op.RESHAPE, Op.SELECT, Op.JOIN) or graph.names[i].startswith("ConstantPad"):
+    if graph.ops[i] in (Op.RESHAPE, Op.SELECT, Op.JOIN) or graph.names[i] == CONSTANT_PAD:
         return _moved(graph, observer, i, output, choice, index)
     k = choice.operands[0]
     before, after = graph.shape(edges[k]), graph.shape((i, output))

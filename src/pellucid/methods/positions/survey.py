@@ -23,6 +23,7 @@ from pellucid.engine.inputs import Prepared
 from pellucid.engine.intercept import first_floating, function_name
 from pellucid.engine.observer import Observer, observing
 from pellucid.engine.point import Kind, Point
+from pellucid.engine.private import next_sequence_number, sequence_number
 from pellucid.errors import ModelError, PellucidError
 from pellucid.methods.positions.attending import Attending, attending_nodes
 from pellucid.methods.positions.finding import layout_of
@@ -150,7 +151,7 @@ class Survey:
         node = None if tensor is None else tensor.grad_fn
         if tensor is None or node is None or (kind is Kind.CALL and (name.endswith("_") or name in _OURS)):
             return
-        own, bare = int(node._sequence_nr()) >= start, isinstance(result, Tensor)
+        own, bare = sequence_number(node) >= start, isinstance(result, Tensor)
         made = Made(kind, name, run, node, tensor.output_nr, tuple(tensor.shape), own, bare)
         (self.made if kind is Kind.LAYER else self.calls).append(made)
 
@@ -268,7 +269,7 @@ def _listening(
 
     def begins(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _args: Any) -> None:
-            starts.setdefault(name, []).append(torch._C._autograd._get_sequence_nr())
+            starts.setdefault(name, []).append(next_sequence_number())
 
         return hook
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pellucid.engine.private import has_kernel
 from pellucid.errors import InputError
 
 PYTHON: Mapping[str, Callable[..., Any]] = {
@@ -77,7 +78,7 @@ def _operator(target: str) -> Any:
     ):
         return None
     qualified = f"{namespace}::{name}" + ("" if overload == "default" else f".{overload}")
-    if not torch._C._dispatch_has_kernel(qualified):
+    if not has_kernel(qualified):
         return None
     found = getattr(getattr(getattr(torch.ops, namespace), name), overload)
     return found if all(_harmless(argument) for argument in found._schema.arguments) else None

@@ -7,6 +7,21 @@ from torch import nn
 
 from pellucid.engine.ops import Kind, Op
 from pellucid.engine.pair import PairRule
+from pellucid.engine.private import (
+    ADDCDIV,
+    GLU,
+    GRID_SAMPLERS,
+    INDEX_REDUCE,
+    LERP,
+    LERP_LIVE,
+    MAX_UNPOOLS,
+    MUL,
+    NAN_TO_NUM,
+    PRODUCTS_ALONG,
+    RANKED,
+    ROI_ALIGN,
+    SCATTER_REDUCE,
+)
 from pellucid.rules.difference.attention import fused_attention
 from pellucid.rules.difference.elementwise import changed, glu, of_saved, relu, rescale
 from pellucid.rules.difference.linear import factors, linear, reduction, regions, sample, statistic, write
@@ -18,27 +33,22 @@ from pellucid.rules.difference.winners import ranked, winner
 __all__ = ["changed", "difference_rule"]
 
 _BY_NAME: dict[str, PairRule | None] = {
-    "GluBackward0": glu,
-    "AddcdivBackward0": add_quotient,
-    "MulBackward0": product,
-    "LerpBackward0": linear,
-    "LerpBackward1": factors,
-    "MaxUnpool2DBackward0": linear,
-    "MaxUnpool3DBackward0": linear,
-    "ScatterReduceBackward0": reduction,
-    "IndexReduceBackward0": None,
-    "NanToNumBackward0": rescale,
-    "GeneratedBackwardFor_torchvision_roi_align_defaultBackward": regions,
-    "GridSampler2DBackward0": sample,
-    "GridSampler3DBackward0": sample,
-    "GridSampler2DCpuFallbackBackward0": sample,
-    "ProdBackward0": None,
-    "ProdBackward1": None,
-    "CumprodBackward0": None,
+    GLU: glu,
+    ADDCDIV: add_quotient,
+    MUL: product,
+    LERP: linear,
+    LERP_LIVE: factors,
+    **dict.fromkeys(MAX_UNPOOLS, linear),
+    SCATTER_REDUCE: reduction,
+    INDEX_REDUCE: None,
+    NAN_TO_NUM: rescale,
+    ROI_ALIGN: regions,
+    **dict.fromkeys(GRID_SAMPLERS, sample),
+    **dict.fromkeys(PRODUCTS_ALONG, None),
+    **dict.fromkeys(RANKED, ranked),
     "transformers.models.bloom.modeling_bloom.GeLUFunction": of_saved(nn.GELU("tanh")),
     "transformers.models.recurrent_gemma.modeling_recurrent_gemma.SqrtBoundDerivative": of_saved(torch.sqrt),
 }
-_BY_RANK = ("Topk", "Sort", "Kthvalue", "Median", "Mode", "Nanmedian")
 _BY_OP: dict[Op, PairRule] = {
     Op.JOIN: linear,
     Op.ADD: linear,
@@ -75,8 +85,6 @@ def difference_rule(name: str, op: Op | None) -> PairRule | None:
     """
     if name in _BY_NAME:
         return _BY_NAME[name]
-    if name.startswith(_BY_RANK):
-        return ranked
     if op is None:
         return None
     return _BY_OP.get(op) or _BY_KIND.get(op.kind)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.pair import Both
+from pellucid.engine.private import saved
 from pellucid.engine.record import Record
-from pellucid.engine.values import saved
 from pellucid.errors import ModelError
 from pellucid.rules.difference.softmax import softmax_multiplier
 

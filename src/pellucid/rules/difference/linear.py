@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.pair import Both
+from pellucid.engine.private import CDIST, DEVIATIONS, HOMOGENEOUS, VARIANCES
 from pellucid.engine.record import Live
 
 __all__ = ["factors", "linear", "reduction", "regions", "sample", "statistic", "write"]
@@ -21,7 +22,6 @@ __all__ = ["factors", "linear", "reduction", "regions", "sample", "statistic", "
 _WRITES = frozenset(
     "copy_ fill_ zero_ mul_ div_ add_ sub_ neg_ masked_fill_ index_put_ index_copy_ index_fill_ masked_scatter_".split()
 )
-_HOMOGENEOUS = ("Norm", "LinalgVectorNorm", "Std", "Cdist", "Dist")
 
 
 def linear(both: Both, arrived: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -91,14 +91,14 @@ def statistic(both: Both, arrived: Sequence[Tensor | None]) -> list[Tensor | Non
     arrives, so that it is given ``y / (y + y0)`` of it in one run and ``y0 / (y + y0)`` in the other.
     """
     name = both.name
-    if name.startswith("Var"):
+    if name in VARIANCES:
         return halfway(both, arrived)
     density, record = arrived[0], both.records[0]
     args, kwargs = record.args, record.kwargs
-    order = kwargs.get("ord", kwargs.get("p", args[1] if len(args) > 1 and not name.startswith("Std") else 2))
-    if name.startswith("Cdist"):
+    order = kwargs.get("ord", kwargs.get("p", args[1] if len(args) > 1 and name not in DEVIATIONS else 2))
+    if name == CDIST:
         order = args[2]
-    if not name.startswith(_HOMOGENEOUS) or (not name.startswith("Std") and order not in (2, None)):
+    if name not in HOMOGENEOUS or (name not in DEVIATIONS and order not in (2, None)):
         raise both.refuse("only Euclidean norms, distances, deviations and variances have one.")
     if density is None:
         return halfway(both, arrived)

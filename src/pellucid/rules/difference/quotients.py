@@ -17,13 +17,12 @@ from pellucid.engine.graph import Edge
 from pellucid.engine.numerics import reduce_to
 from pellucid.engine.ops import Kind
 from pellucid.engine.pair import Both
-from pellucid.engine.values import saved
+from pellucid.engine.private import DIV, MUL, POWER_OF_NUMBER, RECIPROCALS, saved
 from pellucid.rules.difference.linear import factors
 
 __all__ = ["add_quotient", "divide", "product"]
 
 _HOPS = 8
-_RECIPROCALS = ("RsqrtBackward0", "ReciprocalBackward0")
 
 
 def divide(both: Both, arrived: Sequence[Tensor | None]) -> list[Tensor | None]:
@@ -90,14 +89,14 @@ def _is_reciprocal(both: Both, edge: Edge) -> bool:
     for _ in range(_HOPS):
         i = edge[0]
         name, op = graph.names[i], graph.ops[i]
-        if name in _RECIPROCALS or (name == "DivBackward0" and not plan.live[i][0]):
+        if name in RECIPROCALS or (name == DIV and not plan.live[i][0]):
             return True
-        if name == "PowBackward0":
+        if name == POWER_OF_NUMBER:
             record = both.here.walk.observer.records.get(graph.sequence(i))
             exponent = record.args[1] if record is not None and len(record.args) > 1 else None
             return isinstance(exponent, (int, float)) and exponent < 0
         live = [source for source, ok in zip(graph.edges[i], plan.live[i], strict=True) if ok]
-        through = op is not None and (op.kind is Kind.MOVE or name == "MulBackward0") and len(live) == 1
+        through = op is not None and (op.kind is Kind.MOVE or name == MUL) and len(live) == 1
         if not through or i in plan.sources:
             return False
         edge = live[0]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pellucid.engine.pair import Both
+from pellucid.engine.private import LOG_SOFTMAX, LOG_SUM_EXP, SOFTMAXES
 from pellucid.rules.difference.slopes import log_mean
 
 __all__ = ["softmax", "softmax_multiplier"]
@@ -26,16 +27,16 @@ def softmax(both: Both, arrived: Sequence[Tensor | None]) -> list[Tensor | None]
     here = both.records[0]
     x, x0 = both.inputs()
     dims = here.args[1]
-    if both.name.startswith("Logsumexp"):
+    if both.name == LOG_SUM_EXP:
         dims = [dims] if isinstance(dims, int) else list(dims)
         keep = bool(here.args[2]) if len(here.args) > 2 else bool(here.kwargs.get("keepdim", False))
         if not keep:
             for dim in sorted(dim % x.ndim for dim in dims):
                 density = density.unsqueeze(dim)
         return [_weights(x, x0, dims) * density]
-    if both.name.startswith("LogSoftmax"):
+    if both.name == LOG_SOFTMAX:
         return [density - _weights(x, x0, [dims]) * density.sum(dims, keepdim=True)]
-    if not both.name.startswith(("Softmax", "SafeSoftmax")):
+    if both.name not in SOFTMAXES:
         raise both.refuse("it is a softmax of a kind that is not known.")
     return [softmax_multiplier(density, x, x0, dims)]
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from pellucid.engine.ops import Op
 from pellucid.engine.pair import Both
+from pellucid.engine.private import MINIMA, PLACED_EXTREMA, POOLS_3D
 
 __all__ = ["ranked", "winner"]
 
-_LEAST = ("Min", "Amin", "Cummin", "Fmin")
 _TIE = 64  # roundings
 
 
@@ -36,7 +36,7 @@ def winner(both: Both, arrived: Sequence[Tensor | None]) -> list[Tensor | None]:
         return _by_elements(both, density, *(value.detach() for value in (_first(now), _first(then))))
     (y, place), (y0, place0) = now[:2], then[:2]
     x, x0 = both.inputs()
-    sign = -1 if both.name.startswith(_LEAST) else 1
+    sign = -1 if both.name in MINIMA else 1
     shares = _shares(*(sign * value for value in (y, y0, read(x0, place), read(x, place0))))
     rest = [None] * (len(arrived) - 1)
     return both.natives(*([density * share, *rest] for share in shares))
@@ -64,9 +64,9 @@ def _shares(y: Tensor, y0: Tensor, first: Tensor, second: Tensor) -> tuple[Tenso
 def _reader(both: Both) -> Callable[[Tensor, Tensor], Tensor] | None:
     """Reads values at the places that the operation chose, where it tells them."""
     if both.here.walk.graph.ops[both.here.index] is Op.MAX_POOL:
-        dims = 3 if "3D" in both.name else 2
+        dims = 3 if both.name in POOLS_3D else 2
         return lambda value, place: value.flatten(-dims).gather(-1, place.flatten(-dims)).view_as(place)
-    if both.name not in ("MaxBackward0", "MinBackward0"):
+    if both.name not in PLACED_EXTREMA:
         return None
     dim = int(both.records[0].args[1])
 
@@ -85,7 +85,7 @@ def _first(result: Tensor | tuple[Tensor, ...]) -> Tensor:
 def _by_elements(both: Both, density: Tensor, y: Tensor, y0: Tensor) -> list[Tensor | None]:
     """Where the places are not told: shares by the native backward, over the difference of every element."""
     here, there = both.records
-    grew = (y > y0) != both.name.startswith(_LEAST)
+    grew = (y > y0) != (both.name in MINIMA)
     rest: list[Tensor | None] = [None] * (both.here.walk.graph.outputs(both.here.index) - 1)
     shares = both.natives([density * (y - y0) * grew, *rest], [density * (y - y0) * ~grew, *rest])
     limits = both.native([density, *rest])
