@@ -16,7 +16,7 @@ import pellucid as pl
 from pellucid.engine.registry import overlay, register, unregister
 from pellucid.errors import ModelError, PellucidError, UnknownOpError
 from pellucid.rules.structural import native
-from pellucid.testing import check_restores
+from pellucid.testing import check_restores, check_rule
 from tests.trace.models import Made, dense, numbers, seeded
 
 pytestmark = pytest.mark.core
@@ -193,6 +193,30 @@ def test_an_unknown_function_is_named_with_its_module_and_can_be_registered() ->
             register("UnheardBackward", native)
     finally:
         unregister("UnheardBackward")
+
+
+def test_a_function_is_registered_by_its_class() -> None:
+    model = seeded(lambda: Layers(lambda layer, x: Unheard.apply(layer(x))))
+    with overlay({"UnheardBackward": native}):
+        expected = pl.explain(model, X, target=0).relevance
+    with overlay({Unheard: native}):
+        assert torch.equal(pl.explain(model, X, target=0).relevance, expected)
+    refused(model, X, UnknownOpError, "UnheardBackward")
+    register(Unheard, native)
+    try:
+        assert torch.equal(pl.explain(model, X, target=0).relevance, expected)
+        with pytest.raises(ValueError, match=r"test_models\.Unheard has a rule already"):
+            register(Unheard, native)
+    finally:
+        unregister(Unheard)
+    assert check_rule(native, model, X, at=Unheard) == 1
+    refused(model, X, UnknownOpError, "UnheardBackward")
+
+
+@pytest.mark.parametrize("key", [nn.Linear, 3, None])
+def test_what_is_no_operation_gets_no_rule(key: Any) -> None:
+    with pytest.raises(TypeError, match=r"Expected an Op, a class of torch\.autograd\.Function or the name of an"):
+        register(key, native)
 
 
 def test_an_unknown_operation_of_torch() -> None:

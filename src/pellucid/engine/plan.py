@@ -19,7 +19,7 @@ from pellucid.engine.ops import Kind, Op
 from pellucid.engine.private import ADDCDIV, ADDCMUL, EMBEDDINGS, FACTORS, LERPS, POWERS, WITH_MEAN, function_class
 from pellucid.engine.record import Record
 from pellucid.engine.regions import Region, find_region
-from pellucid.engine.registry import RuleFunction, overlaid, rule_for
+from pellucid.engine.registry import RuleFunction, overlaid, qualified_name, rule_for
 
 __all__ = ["Layer", "Plan", "Unknown", "make_plan"]
 
@@ -303,7 +303,7 @@ def make_plan(
 def function_name(node: Node) -> str:
     """The qualified name of the ``autograd.Function`` class that made ``node``; its node name for any other."""
     made_by = function_class(node)
-    return node.name() if made_by is None else f"{made_by.__module__}.{made_by.__qualname__}"
+    return node.name() if made_by is None else qualified_name(made_by)
 
 
 def _may_be_region(depths: Sequence[float]) -> bool:

@@ -7,15 +7,15 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from pellucid.composites import Composite
 from pellucid.engine.book import Book
 from pellucid.engine.graph import Edge, build_graph
 from pellucid.engine.inputs import check_model, prepare
 from pellucid.engine.numerics import inner
-from pellucid.engine.ops import Op
 from pellucid.engine.plan import function_name
-from pellucid.engine.registry import RuleFunction, overlay
+from pellucid.engine.registry import Key, RuleFunction, overlay, qualified_name
 from pellucid.engine.shadow import shadow_of
 from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.engine.trace import run_forward
@@ -37,7 +37,7 @@ def check_rule(
     module: nn.Module,
     x: Any,
     *,
-    at: Selection | str | None = None,
+    at: Selection | str | type[Function] | None = None,
     conserves: bool = True,
     tolerance: float = 1e-8,
     seed: int = 0,
@@ -52,7 +52,7 @@ def check_rule(
         rule: called as ``rule(step, densities)``.
         module: in evaluation mode; runs the operation that the rule is for.
         x: its input, floating tensors (N, ...), or a tuple or dict with them.
-        at: where the rule applies: a selection, or the name of an ``autograd.Function`` as for ``register``. None:
+        at: where the rule applies: a selection, or an ``autograd.Function`` or its name as for ``register``. None:
             every operation that the rule's class fits, convolutions and dense layers for a rule of your own.
         conserves: False for rules that are none of relevance propagation, such as guided backpropagation's.
         tolerance: relative to the largest magnitude compared.
@@ -66,19 +66,20 @@ def check_rule(
         InputError: the rule was never asked.
     """
     checker = _Checker(rule, conserves=conserves, tolerance=tolerance, seed=seed)
-    named: dict[Op | str, RuleFunction] = {at: rule} if isinstance(at, str) else {}
+    name = qualified_name(at) if isinstance(at, type) else at if isinstance(at, str) else None
+    named: dict[Key, RuleFunction] = {} if name is None else {name: rule}
     selection = at if isinstance(at, Selection) else select() if _has_class(rule) else select("layer")
     composite = Composite() if named else Composite([(selection, rule)])
 
     def walk() -> None:
         with overlay(named):
-            _walk(check_model(module), x, composite, checker, name=at if isinstance(at, str) else None)
+            _walk(check_model(module), x, composite, checker, name=name)
 
     check_restores(module, x, walk)
     if not checker.checked:
         raise InputError(
             f"The rule {rule!r} was never asked: no operation of {type(module).__name__} on a path from the input fits "
-            f"{'it' if at is None else repr(at)}. Give at= a selection or the name of an autograd.Function."
+            f"{'it' if at is None else repr(at)}. Give at= a selection or an autograd.Function."
         )
     return checker.checked
 
