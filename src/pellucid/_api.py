@@ -62,7 +62,8 @@ def explain(
         method: how, by name (``pellucid methods`` lists them), or as a Method with settings of your own.
         composite: the rules of relevance propagation, by name or as a Composite; None: ``auto``.
         layer: modules at which relevance is read too; for class activation maps, the layers of the maps.
-        keep: module -> units; relevance goes on only through these (Achtibat 2023). Relevance propagation only.
+        keep: module -> units: channel 3, features [0, 4], or "heads:0,2" of one that attends. Relevance goes on only
+            through these (Achtibat 2023). Relevance propagation only.
         inputs: which inputs are explained; None: all floating ones but masks, and token ids.
         targets: several targets of every sample; then a list of explanations is returned.
         dtype: compute in this floating dtype ("float64").

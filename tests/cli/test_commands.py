@@ -133,10 +133,11 @@ def test_check_of_an_unknown_operation_names_it_and_ends_with_1(pellucid: Run, p
 
 def test_keep_collects_units_by_layer() -> None:
     assert parse_keep(["layer3=1,2", "a=b=5", "layer3= 7"]) == {"layer3": [1, 2, 7], "a=b": [5]}
+    assert parse_keep(["blocks.0=heads:0,2", "a=1", "blocks.0=head: 3"]) == {"blocks.0": "heads:0,2, 3", "a": [1]}
     assert parse_keep([]) is None
 
 
-@pytest.mark.parametrize("spec", ["layer3", "=1", "layer3=", "layer3=a", "layer3=1,,2", "layer3=-1"])
+@pytest.mark.parametrize("spec", ["layer3", "=1", "layer3=", "layer3=a", "layer3=1,,2", "layer3=-1", "layer3=heads:"])
 def test_keep_refuses(spec: str) -> None:
     with pytest.raises(InputError, match="LAYER=UNIT"):
         parse_keep([spec])

@@ -42,7 +42,7 @@ def explain(
         list[str] | None,
         typer.Option(
             metavar="LAYER=UNITS",
-            help="Walk only through these units of a layer: layer3=1,2,5. May be given several times.",
+            help="Walk only through these units of a layer: layer3=1,2,5, or attn=heads:0. May be given several times.",
             show_default=False,
         ),
     ] = None,

@@ -74,16 +74,26 @@ ColourMap = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
 
 
-def parse_keep(specs: Sequence[str]) -> dict[str, list[int]] | None:
-    """``["layer3=1,2,5"]`` as ``{"layer3": [1, 2, 5]}``; no spec at all as None.
+def parse_keep(specs: Sequence[str]) -> dict[str, list[int] | str] | None:
+    """``["layer3=1,2,5"]`` as ``{"layer3": [1, 2, 5]}``, ``["attn=heads:0"]`` as it is; no spec at all as None.
 
     Raises:
-        InputError: a spec is not ``LAYER=UNIT,UNIT,...``.
+        InputError: a spec is neither, or one layer has both.
     """
-    kept: dict[str, list[int]] = {}
+    kept: dict[str, list[int] | str] = {}
     for spec in specs:
         layer, _, units = spec.rpartition("=")
-        if not layer or not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", units):
-            raise InputError(f"--keep expects LAYER=UNIT,UNIT,... such as layer3=1,2,5, and got {spec!r}.")
-        kept.setdefault(layer, []).extend(int(unit) for unit in units.split(","))
+        heads = re.fullmatch(r"\s*heads?\s*:(.*)", units)
+        numbers = units if heads is None else heads[1]
+        before = kept.get(layer)
+        alike = before is None or isinstance(before, str) == (heads is not None)
+        if not layer or not alike or not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", numbers):
+            raise InputError(
+                "--keep expects LAYER=UNIT,UNIT,... such as layer3=1,2,5, or LAYER=heads:HEAD,... such as "
+                f"blocks.0.attn=heads:0,2, and got {spec!r}."
+            )
+        if heads is not None:
+            kept[layer] = f"heads:{numbers}" if before is None else f"{before},{numbers}"
+        else:
+            kept[layer] = [*(before or ()), *(int(unit) for unit in numbers.split(","))]
     return kept or None

@@ -12,7 +12,8 @@ from pellucid.engine.book import Book
 from pellucid.engine.graph import Edge, Graph
 from pellucid.engine.numerics import inner
 from pellucid.engine.record import ModuleOutput
-from pellucid.errors import InputError
+from pellucid.engine.values import Values
+from pellucid.errors import InputError, ModelError
 
 __all__ = ["Mask", "Tap", "outputs_on"]
 
@@ -71,17 +72,39 @@ class Mask:
 
     name: str
     edge: Edge
-    value: Tensor
     keep: Tensor
+    value: Tensor | None = None
+    """The forward value on the edge; None: it is looked up."""
 
-    def apply(self, densities: list[Tensor | None] | None, relevances: list[Tensor | None] | None, book: Book) -> None:
-        """Take the rest out of what arrived at the node of the edge, and book it."""
+    def apply(
+        self,
+        densities: list[Tensor | None] | None,
+        relevances: list[Tensor | None] | None,
+        book: Book,
+        values: Values,
+    ) -> None:
+        """Take the rest out of what arrived at the node of the edge, and book it.
+
+        Raises:
+            ModelError: the value on the edge is needed and nothing holds it.
+        """
         output = self.edge[1]
-        for arrived, value in ((densities, self.value), (relevances, None)):
+        for arrived, as_density in ((densities, True), (relevances, False)):
             whole = None if arrived is None else arrived[output]
             if arrived is None or whole is None:
                 continue
-            kept = whole * self.keep.to(whole.dtype)
+            kept = whole * self.keep.to(whole)
             rest = whole - kept
-            book.add("not kept", self.name, rest.sum() if value is None else inner(value.to(whole.dtype), rest))
+            book.add(
+                "not kept", self.name, inner(self._value(values).to(whole.dtype), rest) if as_density else rest.sum()
+            )
             arrived[output] = kept
+
+    def _value(self, values: Values) -> Tensor:
+        value = values.of(self.edge) if self.value is None else self.value
+        if value is None:
+            raise ModelError(
+                f"keep= at the module {self.name!r} needs a value that was changed in place or not kept. Replace the "
+                "in-place operation that follows it."
+            )
+        return value

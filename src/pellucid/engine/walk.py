@@ -92,7 +92,7 @@ class Walk:
         owned = (i, 0) in self._fresh and self.graph.outputs(i) == 1
         self._fresh.discard((i, 0))
         for mask in self._masks.get(i, ()):
-            mask.apply(densities, relevances, self.book)
+            mask.apply(densities, relevances, self.book, self.values)
         for tap in self._taps.get(i, ()):
             tap.read(densities, relevances, walked.taps)
         if i in self.plan.sources:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Attribution", "Cost", "Family", "Keep", "Method", "by_input", "per_sample_sum"]
 
-Keep = Mapping[str, int | Sequence[int]]
+Keep = Mapping[str, int | Sequence[int] | str]
 """Units by module name: a walk goes on only through these."""
 
 Family = Literal["relevance", "gradient", "class activation", "attention", "perturbation"]

@@ -15,9 +15,10 @@ from pellucid.engine.point import Kind
 from pellucid.engine.trace import Start, Trace
 from pellucid.errors import InputError, ModelError
 from pellucid.methods.base import Attribution, Cost
-from pellucid.methods.lrp import explain_trace, unit_scores
+from pellucid.methods.lrp import explain_trace
 from pellucid.methods.positions.choice import sites_for
 from pellucid.methods.relevance import LRP, dressed
+from pellucid.methods.units import unit_scores
 from pellucid.targets import Target
 
 if TYPE_CHECKING:

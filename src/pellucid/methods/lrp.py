@@ -13,18 +13,15 @@ from pellucid.engine.book import Book
 from pellucid.engine.graph import Graph, build_graph
 from pellucid.engine.ledger import Ledger
 from pellucid.engine.numerics import accumulation_dtype
-from pellucid.engine.ops import Op
 from pellucid.engine.plan import Plan, Unknown, make_plan
 from pellucid.engine.private import CHECKPOINT
-from pellucid.engine.taps import Mask, Tap, outputs_on
+from pellucid.engine.taps import Tap
 from pellucid.engine.trace import Start, Trace, source_nodes
 from pellucid.engine.walk import Walk, Walked
-from pellucid.errors import InputError, ModelError, UnknownOpError
+from pellucid.errors import ModelError, UnknownOpError
+from pellucid.methods.units import masks, module_outputs
 
-__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown", "unit_scores", "unwalkable"]
-
-_UNITS_FIRST = (Op.CONVOLUTION, Op.BATCH_NORM, Op.GROUP_NORM, Op.MAX_POOL, Op.AVERAGE_POOL)
-_UNITS_LAST = (Op.LINEAR, Op.LAYER_NORM, Op.RMS_NORM, Op.RECURRENT, Op.EMBEDDING)
+__all__ = ["Explained", "explain_trace", "plan_for", "refuse_unknown", "unwalkable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ def explain_trace(
     composite: Composite,
     *,
     layers: Sequence[str] = (),
-    keep: Mapping[str, int | Sequence[int] | Tensor] | None = None,
+    keep: Mapping[str, int | Sequence[int] | str | Tensor] | None = None,
     consume: bool = False,
 ) -> Explained:
     """Walk once from ``start``.
@@ -52,7 +49,7 @@ def explain_trace(
         start: where the walk begins.
         composite: the rules.
         layers: modules at which relevance is read too.
-        keep: units through which alone the walk goes on: their numbers, or (N, units) for every sample 1 or 0.
+        keep: units through which alone the walk goes on, as ``masks`` takes them.
         consume: give the forward's memory back on the way; no other walk can follow on this trace.
 
     Raises:
@@ -64,9 +61,9 @@ def explain_trace(
     assert start.node is not None
     graph = build_graph([start.node])
     taps = [tap for name in layers for tap in _taps(graph, trace, name, gradient=composite.gradient)]
-    masks = [mask for name, units in keep.items() for mask in _masks(graph, trace, name, units)]
+    kept = [mask for name, units in keep.items() for mask in masks(graph, trace, name, units)]
     plan = plan_for(
-        graph, trace, composite, asked=frozenset([tap.edge[0] for tap in taps] + [mask.edge[0] for mask in masks])
+        graph, trace, composite, asked=frozenset([tap.edge[0] for tap in taps] + [mask.edge[0] for mask in kept])
     )
     refuse_unknown(plan.unknown)
     if not plan.root_live:
@@ -75,7 +72,7 @@ def explain_trace(
     if consume:
         start.node = None
         trace.release()
-    walk = Walk(graph, plan, trace.observer, book, taps=taps, masks=masks, consume=consume)
+    walk = Walk(graph, plan, trace.observer, book, taps=taps, masks=kept, consume=consume)
     walked = walk.run({start.edge: start.density})
     relevance = _collect(trace, graph, plan, walked, gradient=composite.gradient)
     for name, part in relevance.items():
@@ -144,7 +141,7 @@ def unwalkable(trace: Trace, start: Start, composite: Composite, layers: Sequenc
     if unknown:
         return f"no rule for {', '.join(unknown[:3])}{f' and {len(unknown) - 3} more' if len(unknown) > 3 else ''}"
     for name in layers:
-        _module_outputs(graph, trace, name)
+        module_outputs(graph, trace, name)
     return None if plan.root_live else _no_source(trace)
 
 
@@ -160,75 +157,7 @@ def _no_source(trace: Trace) -> str:
 
 
 def _taps(graph: Graph, trace: Trace, name: str, *, gradient: bool) -> list[Tap]:
-    return [Tap(name, (i, output), value, gradient) for i, output, value in _module_outputs(graph, trace, name)]
-
-
-def _masks(graph: Graph, trace: Trace, name: str, units: int | Sequence[int] | Tensor) -> list[Mask]:
-    masks = []
-    for i, output, value in _module_outputs(graph, trace, name):
-        dim = _unit_dimension(graph, i, value)
-        size = value.shape[dim]
-        if isinstance(units, Tensor):
-            mask = units.to(value)
-            if mask.shape != (len(value), size):
-                raise InputError(
-                    f"The module {name!r} gives {tuple(value.shape)}, which are not {size} units for each of "
-                    f"{len(mask)} samples: choose another module."
-                )
-        else:
-            mask = _of_numbers(name, units, value, dim)
-        shape = [size if d == dim else len(mask) if d == 0 else 1 for d in range(value.ndim)]
-        masks.append(Mask(name, (i, output), value, mask.view(shape)))
-    return masks
-
-
-def _of_numbers(name: str, units: int | Sequence[int], value: Tensor, dim: int) -> Tensor:
-    chosen = [units] if isinstance(units, int) else list(units)
-    size = value.shape[dim]
-    wrong = [unit for unit in chosen if not 0 <= int(unit) < size]
-    if wrong or not chosen:
-        raise InputError(
-            f"keep={{{name!r}: {chosen}}}: the module has the units 0 to {size - 1} (dimension {dim} of its output "
-            f"{tuple(value.shape)}), got {wrong or 'none'}."
-        )
-    mask = torch.zeros(1, size, dtype=value.dtype, device=value.device)
-    mask[0, [int(unit) for unit in chosen]] = 1
-    return mask
-
-
-def _unit_dimension(graph: Graph, i: int, value: Tensor) -> int:
-    """Which dimension of a module's output holds its units: found from the layer that made it.
-
-    Channels come second behind a convolution, features last behind a linear layer; elementwise functions between are
-    passed. Where nothing tells, sequences of vectors have them last, others second.
-    """
-    while True:
-        if graph.ops[i] in _UNITS_FIRST:
-            return 1
-        if graph.ops[i] in _UNITS_LAST:
-            return value.ndim - 1
-        before = [edge for edge in graph.edges[i] if edge[0] >= 0 and graph.shape(edge) == value.shape]
-        if not before:
-            return 2 if value.ndim == 3 else 1
-        i = before[0][0]
-
-
-def unit_scores(trace: Trace, start: Start, name: str, relevance: Tensor) -> Tensor:
-    """(N, units): relevance at a module's output, summed over its positions.
-
-    Raises:
-        InputError: the module did not run.
-    """
-    assert start.node is not None
-    graph = build_graph([start.node])
-    i, _, value = _module_outputs(graph, trace, name)[0]
-    dim = _unit_dimension(graph, i, value)
-    return relevance.movedim(dim, 1).flatten(2).sum(2) if value.ndim > 2 else relevance
-
-
-def _module_outputs(graph: Graph, trace: Trace, name: str) -> list[tuple[int, int, Tensor]]:
-    found = outputs_on(graph, trace.observer.outputs, name)
-    return [(graph.index[made.node], made.output, made.value) for made in found]
+    return [Tap(name, (i, output), value, gradient) for i, output, value in module_outputs(graph, trace, name)]
 
 
 def _collect(trace: Trace, graph: Graph, plan: Plan, walked: Walked, *, gradient: bool) -> dict[str, Tensor]:

@@ -124,7 +124,10 @@ def dressed(call: Call, composite: Composite, trace: Trace, start: Start, explai
 def _found(composite: Composite, call: Call) -> dict[str, object]:
     found: dict[str, object] = {"composite": composite.name, "rules": dict(composite.table())}
     if call.keep:
-        found["keep"] = {name: [units] if isinstance(units, int) else list(units) for name, units in call.keep.items()}
+        found["keep"] = {
+            name: units if isinstance(units, str) else [units] if isinstance(units, int) else list(units)
+            for name, units in call.keep.items()
+        }
     if not composite.conserving:
         found["unit"] = "gradient"
     return found
