@@ -17,6 +17,8 @@ from tests.oracles import dense
 from tests.oracles.linear_maps import MAPS, make
 from tests.rules.helpers import explained, one_rule, weighted
 
+pytestmark = pytest.mark.core
+
 PAIRS: dict[str, tuple[Any, dense.DenseRule]] = {
     "0": (Zero(), dense.zero),
     "epsilon": (Epsilon(1e-6), dense.epsilon(1e-6)),
@@ -115,17 +117,82 @@ def test_single_precision_with_few_connections(rule: str) -> None:
     assert float(error) < 1e-3
 
 
-def test_relative_epsilon() -> None:
-    """Epsilon as a share of the standard deviation of z over each sample."""
-    module, x, density = make("conv2d-padded")
-    result = explained(module, x, density, Epsilon(0.25, relative=True))
+RELATIVE = ["linear", "linear-3d", "linear-3d-no-bias", "matmul-3d", "addmm", "conv1d", "conv2d-padded",
+            "conv2d-grouped", "conv2d-one-channel", "conv3d", "conv-transpose2d"]  # fmt: skip
+
+
+@pytest.mark.parametrize("per", ["sample", "row"])
+@pytest.mark.parametrize("name", RELATIVE)
+def test_relative_epsilon(name: str, per: Any) -> None:
+    """Epsilon as a share of the standard deviation of z over each sample, or over the features of each position."""
+    module, x, density = make(name)
+    result = explained(module, x, density, Epsilon(0.25, relative=per))
     with torch.no_grad():
         z = module(x)
+    features = 1 if name.startswith("conv") else z.ndim - 1
+    dims = (features,) if per == "row" else tuple(range(1, z.ndim))
+    size = 0.25 * z.std(dims, keepdim=True, correction=0).expand_as(z)
     for n in range(len(x)):
-        size = 0.25 * float(z[n].std(correction=0))
-        one = slice(n, n + 1)
-        expected, _ = dense.explain(dense.epsilon(size), module, x[one], density[one])
+        one, rule = slice(n, n + 1), dense.epsilon(size[n].flatten())
+        expected, _ = dense.explain(rule, module, x[one], density[one], dense=_dense(name))
         torch.testing.assert_close(result.relevance[one], expected, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("per", ["sample", "row"])
+def test_relative_epsilon_before_a_relu(per: Any) -> None:
+    """The spread is that of z, not of what the ReLU lets through, and True is another word for "sample"."""
+    module, x, density = make("conv2d-padded")
+    net = nn.Sequential(module, nn.ReLU())
+    result = explained(net, x, density, Epsilon(0.25, relative=per))
+    with torch.no_grad():
+        passed = density * (module(x) > 0)
+    expected = explained(module, x, passed, Epsilon(0.25, relative=per))
+    torch.testing.assert_close(result.relevance, expected.relevance, atol=1e-10, rtol=1e-10)
+    if per == "sample":
+        again = explained(net, x, density, Epsilon(0.25, relative=True))
+        assert torch.equal(again.relevance, result.relevance)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.GRU(4, 5, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        last: torch.Tensor = self.inner(x)[0][:, -1]
+        return last
+
+
+class Folded(nn.Module):
+    """A dense layer on rows of which no view tells the sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(torch.cat(list(x.unbind(1)))).view(x.shape[1], len(x), 3).sum(0)
+
+
+def test_relative_epsilon_tells_samples_apart() -> None:
+    """Recurrent nets have samples second; where nothing tells, it says so instead of mixing them."""
+    torch.manual_seed(0)
+    net = Recurrent().double().eval()
+    x = torch.randn(3, 6, 4).double()
+    rule = one_rule(Epsilon(0.25, relative="sample"))
+
+    def of(sequences: torch.Tensor) -> torch.Tensor:
+        return pl.explain(net, sequences, target=2, composite=rule).relevance
+
+    together = of(x)
+    for n in range(3):
+        torch.testing.assert_close(together[n : n + 1], of(x[n : n + 1]), atol=1e-12, rtol=1e-12)
+    folded = Folded().double().eval()
+    with pytest.raises(InputError, match=r"cannot tell which rows .* belong to which of the 3 samples"):
+        pl.explain(folded, x, target=1, composite=rule)
+    by_row = pl.explain(folded, x, target=1, composite=one_rule(Epsilon(0.25, relative="row")))
+    assert by_row.ledger is not None
+    assert by_row.ledger.closed(1e-9)
 
 
 @pytest.mark.parametrize(
@@ -133,12 +200,21 @@ def test_relative_epsilon() -> None:
     [
         lambda: Epsilon(0.0),
         lambda: Epsilon(-1.0),
+        lambda: Epsilon(0.1, relative="column"),  # type: ignore[arg-type]
         lambda: Gamma(-0.5),
         lambda: AlphaBeta(2.0, 2.0),
         lambda: AlphaBeta(0.5, -0.5),
         lambda: Box(1.0, -1.0),
     ],
-    ids=["epsilon-0", "epsilon-negative", "gamma-negative", "not-conserving", "beta-negative", "low-above-high"],
+    ids=[
+        "epsilon-0",
+        "epsilon-negative",
+        "epsilon-column",
+        "gamma-negative",
+        "not-conserving",
+        "beta-negative",
+        "low-above-high",
+    ],
 )
 def test_impossible_parameters(make_rule: Callable[[], Any]) -> None:
     with pytest.raises(InputError):

@@ -61,6 +61,8 @@ class Walk:
         self.observer = observer
         self.book = book
         self.values = Values(graph, observer, plan.reached)
+        self.samples = 0
+        """How many samples are walked at once; known from the start on."""
         self._taps: dict[int, list[Tap]] = {}
         self._masks: dict[int, list[Mask]] = {}
         for tap in taps:
@@ -75,6 +77,7 @@ class Walk:
     def run(self, start: Mapping[Edge, Tensor]) -> Walked:
         """Walk from ``start``: a density for every edge at which the explained scalar is read."""
         walked = Walked()
+        self.samples = next(len(density) for density in start.values())
         with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             for edge, density in start.items():
                 self._send(edge, density)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from pellucid.engine.step import Fresh, Relevance, Step
 from pellucid.errors import InputError
 from pellucid.rules.blocks import Rows
 from pellucid.rules.maps import LinearMap, linear_map
+from pellucid.rules.spread import row_spread, sample_spread
 
 __all__ = ["Box", "Epsilon", "Flat", "LinearRule", "Pass", "WSquare", "Zero", "check_epsilon"]
 
@@ -72,31 +74,37 @@ class Epsilon(LinearRule):
 
     Args:
         epsilon: absolute, in units of z; larger values absorb weak and contradictory relevance.
-        relative: epsilon is instead a share of the standard deviation of z over each sample.
+        relative: epsilon is instead a share of the standard deviation of z: over each "sample" (True says the same), or
+            over each "row", which is what one position is mapped to: the features of a token, the channels of a pixel.
+
+    Raises:
+        InputError: epsilon is not positive, or ``relative`` something else.
     """
 
     epsilon: float = 1e-6
-    relative: bool = False
+    relative: bool | Literal["sample", "row"] = False
 
     def __post_init__(self) -> None:
         """Refuse a stabiliser that stabilises nothing."""
         check_epsilon(self.epsilon)
+        if self.relative not in (False, True, "sample", "row"):
+            raise InputError(f"Expected Epsilon(relative=) as False, 'sample' or 'row', got {self.relative!r}.")
 
     def propagate(self, layer: LinearMap, density: Tensor) -> Tensor | Relevance:
         """See the class."""
-        z = layer.output
-        epsilon: float | Tensor = self.epsilon
         if self.relative:
-            epsilon = self.epsilon * z.std(list(range(1, z.ndim)), keepdim=True, correction=0)
-        if isinstance(epsilon, Tensor):
-            s = z.abs()
-            s = s.div_(s + epsilon).mul_(density)
+            z = layer.whole_output
+            epsilon = self.epsilon * (row_spread(layer, z) if self.relative == "row" else sample_spread(layer, z))
+            size = z.abs()
+            below = size + epsilon
+            # A row of one number, or of equal ones, has no spread: where such a number is 0 there is nothing to share.
+            s = torch.where(below == 0, 0, size.div_(below)).mul_(density)
             layer.step.book("stabiliser", inner(s, sign(z) * epsilon))
             layer.book_bias(s)
         else:
-            density = density.contiguous()
+            density, z = density.contiguous(), layer.output
             s = layer.step.room(density, z)
-            absorbed, held = _stabilise_into(s, z, density, epsilon, layer.bias)
+            absorbed, held = _stabilise_into(s, z, density, self.epsilon, layer.bias)
             layer.step.book("stabiliser", absorbed)
             if layer.bias is not None:
                 layer.step.book("bias", held)
