@@ -20,6 +20,8 @@ from pellucid.composites import COMPOSITES
 from pellucid.errors import InputError
 from tests.cli.conftest import MODEL, Ran
 
+pytestmark = pytest.mark.core
+
 Run = Callable[..., Ran]
 
 

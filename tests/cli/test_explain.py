@@ -13,6 +13,8 @@ from PIL import Image
 import pellucid as library
 from tests.cli.conftest import MODEL, Ran
 
+pytestmark = pytest.mark.core
+
 Run = Callable[..., Ran]
 
 

@@ -15,6 +15,8 @@ import pellucid as library
 from pellucid import __version__
 from tests.cli.conftest import MODEL
 
+pytestmark = pytest.mark.core
+
 COMMAND = [sys.executable, "-m", "pellucid"]
 
 

@@ -10,6 +10,8 @@ from rich.console import Console
 from pellucid.cli import progress
 from pellucid.cli.progress import Bar, time_left
 
+pytestmark = pytest.mark.core
+
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:

@@ -18,6 +18,8 @@ from pellucid.errors import InputError
 from pellucid.methods import LRP, IntegratedGradients, Method, Token, methods, register, unregister
 from tests.cli.conftest import Ran
 
+pytestmark = pytest.mark.core
+
 Run = Callable[..., Ran]
 
 

@@ -16,6 +16,8 @@ from pellucid.engine.ledger import Entry, Ledger
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
 
+pytestmark = pytest.mark.core
+
 
 def make(relevance, *, output=None, **fields):
     output = torch.tensor([2.0, -4.0]) if output is None else output

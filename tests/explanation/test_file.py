@@ -17,6 +17,8 @@ from pellucid.errors import FileError, InputError
 from pellucid.explanation import Explanation
 from pellucid.saved import load
 
+pytestmark = pytest.mark.core
+
 
 def make(relevance=None, **fields):
     values = {

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import captum.attr as captum
 import numpy as np
 import pytest
 import torch
 from tests.trace.models import convolutional, dense, numbers
 from torch import nn
-from zennit.attribution import Gradient as ZennitGradient
-from zennit.composites import EpsilonPlusFlat
 
 import pellucid as pl
 from pellucid.errors import InputError
+
+pytestmark = pytest.mark.core
 
 take = pl.Explanation.from_attribution
 
 
 def test_captums_tensor_is_what_we_make_ourselves():
+    captum = pytest.importorskip("captum.attr")
     model, x = convolutional(), numbers(2, 3, 8, 8)
     theirs = captum.IntegratedGradients(model).attribute(x, target=1, n_steps=20)
     method = pl.methods.IntegratedGradients(steps=20)
@@ -33,6 +33,10 @@ def test_captums_tensor_is_what_we_make_ourselves():
 
 
 def test_zennits_relevance_and_its_pair():
+    pytest.importorskip("zennit")
+    from zennit.attribution import Gradient as ZennitGradient
+    from zennit.composites import EpsilonPlusFlat
+
     model, x = convolutional(), numbers(2, 3, 8, 8)
     with ZennitGradient(model=model, composite=EpsilonPlusFlat()) as attributor:
         pair = attributor(x, torch.eye(3)[[0, 1]])
@@ -44,6 +48,7 @@ def test_zennits_relevance_and_its_pair():
 
 
 def test_captums_pair_with_the_delta_is_named():
+    captum = pytest.importorskip("captum.attr")
     model, x = dense(), numbers(4, 6)
     pair = captum.IntegratedGradients(model).attribute(x, target=1, return_convergence_delta=True)
     with pytest.raises(InputError, match="convergence delta"):

@@ -13,6 +13,8 @@ from pellucid.engine.ledger import SOURCES, Entry, Ledger
 from pellucid.errors import InputError
 from pellucid.explanation import Explanation
 
+pytestmark = pytest.mark.core
+
 LEDGER = Ledger(
     10.0,
     (

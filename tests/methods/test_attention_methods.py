@@ -14,6 +14,8 @@ from pellucid.errors import InputError, ModelError
 from pellucid.methods import AttentionMaps, AttentionRelevance, AttentionRollout, LeGrad, method_named
 from tests.trace.models import convolutional, numbers, seeded
 
+pytestmark = pytest.mark.core
+
 HEADS, WIDTH, CLASSES = 2, 8, 3
 
 
@@ -244,6 +246,7 @@ def test_models_without_attention_among_tokens_are_refused(name: str) -> None:
 
 
 def test_attention_over_windows_is_refused_by_name() -> None:
+    pytest.importorskip("timm")
     from timm.models.swin_transformer import SwinTransformer
 
     model = seeded(lambda: SwinTransformer(
@@ -263,6 +266,7 @@ def test_attention_over_windows_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 def test_bert_says_the_same_of_its_attention(implementation: str) -> None:
+    pytest.importorskip("transformers")
     from transformers import BertConfig, BertForSequenceClassification
 
     def build(how: str) -> nn.Module:
@@ -290,6 +294,7 @@ def test_bert_says_the_same_of_its_attention(implementation: str) -> None:
 
 
 def test_registers_and_pooling_by_attention_are_understood() -> None:
+    pytest.importorskip("timm")
     from timm.models.vision_transformer import VisionTransformer
 
     def build() -> nn.Module:
@@ -318,6 +323,7 @@ def test_registers_and_pooling_by_attention_are_understood() -> None:
 
 
 def test_layers_among_different_tokens_cannot_be_followed_through() -> None:
+    pytest.importorskip("timm")
     from timm.models.pit import PoolingVisionTransformer
 
     model = seeded(lambda: PoolingVisionTransformer(

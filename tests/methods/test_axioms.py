@@ -46,6 +46,8 @@ from pellucid.methods import (
 )
 from tests.trace.models import Made
 
+pytestmark = pytest.mark.core
+
 FEATURES = 5
 SMOOTH: list[type[nn.Module]] = [nn.Tanh, nn.Softplus, nn.GELU, nn.Sigmoid]
 

@@ -11,6 +11,8 @@ from pellucid.errors import InputError, ModelError
 from pellucid.methods import CLRP, CRP
 from tests.trace.models import numbers, seeded
 
+pytestmark = pytest.mark.core
+
 
 def dense() -> nn.Sequential:
     return seeded(lambda: nn.Sequential(nn.Linear(6, 24, bias=False), nn.ReLU(), nn.Linear(24, 3, bias=False))).double()  # type: ignore[return-value]

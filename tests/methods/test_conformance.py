@@ -20,6 +20,8 @@ from pellucid.testing import check_method, check_restores
 from tests.methods.light import FITTING, LIGHT, MORE, lightened
 from tests.trace.models import MODELS, Made, numbers, seeded
 
+pytestmark = pytest.mark.core
+
 NAMES = sorted(methods())
 CASES = [(method, model) for method in NAMES for model in FITTING.get(method, sorted(MODELS))]
 LAYERS = {

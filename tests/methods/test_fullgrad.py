@@ -14,6 +14,8 @@ from pellucid.errors import InputError
 from pellucid.methods import FullGrad
 from tests.trace.models import MODELS, Made, numbers, seeded
 
+pytestmark = pytest.mark.core
+
 SIGNED = FullGrad(form="signed")
 
 

@@ -12,6 +12,8 @@ import pellucid as pl
 from pellucid.errors import InputError
 from tests.trace.models import Made, convolutional, numbers
 
+pytestmark = pytest.mark.core
+
 
 def test_a_walk_after_passes_still_knows_its_modules() -> None:
     model, x = convolutional(), numbers(2, 3, 8, 8)

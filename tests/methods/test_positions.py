@@ -21,6 +21,8 @@ from pellucid.targets import resolve_targets
 from pellucid.testing import check_restores
 from tests.trace.models import Made, convolutional, dense, numbers, recurrent, seeded
 
+pytestmark = pytest.mark.core
+
 
 def chosen(model: nn.Module, x: Any, target: Any = 0, **wishes: Any) -> Sites:
     with torch.inference_mode(False):
@@ -278,6 +280,7 @@ def test_unfolding_keeps_what_is_there(case: str) -> None:
 
 def test_a_class_token_is_read_before_the_attention_that_fills_it() -> None:
     """Behind the last attention patches count for nothing; inside it, queries, keys and values are no layers."""
+    pytest.importorskip("timm")
     from timm.models.vision_transformer import VisionTransformer
 
     def build(**kind: Any) -> nn.Module:
@@ -295,7 +298,10 @@ def test_a_class_token_is_read_before_the_attention_that_fills_it() -> None:
 
 
 def test_swin_and_its_layouts() -> None:
+    pytest.importorskip("timm")
     from timm.models.swin_transformer import SwinTransformer
+
+    pytest.importorskip("torchvision")
     from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 
     x = numbers(1, 3, 64, 64)

@@ -13,6 +13,8 @@ from pellucid.errors import InputError
 from pellucid.methods import XRAI, IntegratedGradients
 from tests.trace.models import Made, numbers, seeded
 
+pytestmark = pytest.mark.core
+
 
 def model() -> nn.Module:
     return seeded(lambda: nn.Sequential(nn.Linear(8, 10), nn.Tanh(), nn.Linear(10, 2))).double()

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from tests.oracles import dense
 from tests.oracles.linear_maps import make
 
+pytestmark = pytest.mark.core
+
 F64 = torch.float64
 
 

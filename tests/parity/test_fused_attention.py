@@ -14,6 +14,8 @@ import pellucid as pl
 from tests.oracles.attention import scaled_gradient
 from tests.rules.helpers import weighted
 
+pytestmark = pytest.mark.core
+
 F64 = torch.float64
 HEADS, LENGTH, WIDTH = 2, 5, 4
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from tests.oracles.attention import quotient
 from tests.rules.helpers import explained
 
+pytestmark = pytest.mark.core
+
 F64 = torch.float64
 Step = Callable[[Tensor, tuple[Tensor, ...], list[Tensor]], tuple[Tensor, ...]]
 

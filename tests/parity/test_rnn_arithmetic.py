@@ -11,6 +11,8 @@ from pellucid.rules import Zero
 from tests.oracles import arithmetic, lstm
 from tests.rules.helpers import one_rule, weighted
 
+pytestmark = pytest.mark.core
+
 
 def _correlation(a: Tensor, b: Tensor) -> float:
     return float(torch.corrcoef(torch.stack([a, b]))[0, 1])

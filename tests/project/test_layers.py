@@ -8,6 +8,8 @@ import pytest
 
 from tests.project.layers import imports, violations, wrong
 
+pytestmark = pytest.mark.core
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "pellucid"
 MOST_LINES = 400

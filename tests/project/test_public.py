@@ -14,6 +14,8 @@ import pytest
 import pellucid
 from pellucid.errors import PellucidError
 
+pytestmark = pytest.mark.core
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from tests.rules.helpers import Headed, explained
 
+pytestmark = pytest.mark.core
+
 Function = Callable[[Tensor], Tensor]
 
 

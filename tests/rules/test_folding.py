@@ -13,6 +13,8 @@ from pellucid.rules import AlphaBeta, Box, Epsilon, Flat, Gamma, WSquare, Zero, 
 from tests.oracles import dense
 from tests.rules.helpers import explained
 
+pytestmark = pytest.mark.core
+
 PAIRS = {
     "0": (Zero(), dense.zero),
     "epsilon": (Epsilon(0.1), dense.epsilon(0.1)),

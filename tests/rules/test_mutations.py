@@ -17,6 +17,8 @@ from pellucid.composites import native_gradient
 from pellucid.engine.ops import Op
 from tests.rules.mutated_nets import NETS, Change, base, carriers, changed, fused_norms, ledger_of
 
+pytestmark = pytest.mark.core
+
 TOLERANCE = 1e-6
 ELSEWHERE = {Op.LEAF, Op.EMBEDDING, Op.RECURRENT}
 """What has no rule: the ends of a walk, and a node that is refused. The rules of other libraries' functions are broken

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tests.rules.helpers import Headed, explained
 
+pytestmark = pytest.mark.core
+
 SHAPE = (2, 6, 5)
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from tests.rules.helpers import explained
 
+pytestmark = pytest.mark.core
+
 IMAGES = (2, 3, 6, 6)
 CLIPS = (2, 2, 4, 4, 4)
 SEQUENCES = (2, 3, 8)

@@ -16,6 +16,8 @@ from pellucid.selection import select
 from tests.oracles.attention import scaled_gradient
 from tests.rules.helpers import explained, weighted
 
+pytestmark = pytest.mark.core
+
 F64 = torch.float64
 
 

@@ -22,6 +22,8 @@ from tests.oracles.attention import scaled_gradient
 from tests.oracles.ruled import ruled
 from tests.rules.helpers import explained
 
+pytestmark = pytest.mark.core
+
 CHANNELS, SIZE = 4, 4
 F64 = torch.float64
 

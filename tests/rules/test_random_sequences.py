@@ -24,6 +24,8 @@ from tests.oracles.attention import scaled_gradient
 from tests.oracles.ruled import ruled
 from tests.rules.helpers import weighted
 
+pytestmark = pytest.mark.core
+
 LENGTH, WIDTH, HEADS = 5, 8, 2
 F64 = torch.float64
 RULES: dict[str, tuple[Any, tuple[Any, ...]]] = {

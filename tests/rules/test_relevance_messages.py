@@ -13,6 +13,8 @@ from pellucid.rules import Box, Flat, WSquare
 from tests.oracles import dense
 from tests.rules.helpers import explained
 
+pytestmark = pytest.mark.core
+
 RULES = {"flat": (Flat(), dense.flat), "w2": (WSquare(), dense.w_square), "box": (Box(-9, 9), dense.box(-9.0, 9.0))}
 
 

@@ -13,6 +13,8 @@ from pellucid.rules import Zero
 from tests.oracles import conditioned
 from tests.rules.helpers import one_rule
 
+pytestmark = pytest.mark.core
+
 
 def _parts(net: nn.Module, x: Tensor, at: int, unit: int) -> tuple[Tensor, Tensor, Any]:
     """The value after layer `at` of a sequence, the gradient of logit `unit` there, and the layers up to it."""

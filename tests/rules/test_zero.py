@@ -10,6 +10,8 @@ from pellucid.rules import Zero
 from tests.oracles import conditioned
 from tests.rules.helpers import one_rule
 
+pytestmark = pytest.mark.core
+
 SIZES = {"small-cnn": 32, "vgg11": 32, "squeezenet": 64, "resnet18": 64}
 
 

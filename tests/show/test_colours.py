@@ -8,6 +8,8 @@ import pytest
 from pellucid.errors import InputError
 from pellucid.show.colours import MAPS, NEUTRAL, NOT_FINITE, colours, ink
 
+pytestmark = pytest.mark.core
+
 # Simulation of full dichromacy on linear RGB (Machado, Oliveira and Fernandes 2009, severity 1).
 DICHROMATS = {
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],

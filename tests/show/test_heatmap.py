@@ -15,6 +15,8 @@ from pellucid.show import heatmap as module
 from pellucid.show.colours import MAPS, NEUTRAL, NOT_FINITE
 from pellucid.show.heatmap import heatmap, overlay, photo_from_input
 
+pytestmark = pytest.mark.core
+
 
 def pixels(picture):
     return np.asarray(picture).astype(int)

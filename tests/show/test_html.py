@@ -16,6 +16,8 @@ from pellucid.errors import FileError, InputError
 from pellucid.explanation import Explanation
 from pellucid.show.html import report, to_html
 
+pytestmark = pytest.mark.core
+
 EVIL = "<script>alert('x')</script>\"'><img src=x onerror=alert(1)>"
 VOID = {"img", "meta", "br", "rect"}
 

@@ -16,6 +16,8 @@ from pellucid.show.comparison_html import report, to_html
 from pellucid.show.comparison_plot import plot
 from pellucid.show.side_by_side import panels, picture
 
+pytestmark = pytest.mark.core
+
 
 def made(*maps, warnings=(), left_out=None, **fields):
     names = ["lrp", "gradient", "occlusion", "rise"][: len(maps)]

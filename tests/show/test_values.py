@@ -20,6 +20,8 @@ from pellucid.show.values import (
     shared_scale,
 )
 
+pytestmark = pytest.mark.core
+
 
 def test_the_unit_is_the_share_of_the_output(image):
     values = sample_values(image())
