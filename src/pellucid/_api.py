@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pellucid.arguments import parse_bytes, parse_device, parse_dtype
 from pellucid.composites import Composite
 from pellucid.engine.inputs import Prepared, check_model, prepare, samples
-from pellucid.engine.ledger import Entry, Ledger
+from pellucid.engine.ledger import Ledger
 from pellucid.engine.shadow import shadow_of
 from pellucid.engine.trace import Start
 from pellucid.errors import InputError, Interrupted, ModelError, reason
@@ -46,6 +46,7 @@ def explain(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     memory: int | str | None = None,
+    ledger: Literal["batch", "sample"] = "batch",
     seed: int = 0,
     progress: Report | None = None,
 ) -> Any:
@@ -69,6 +70,8 @@ def explain(
         dtype: compute in this floating dtype ("float64").
         device: compute there.
         memory: budget in bytes, or text such as "2GB"; work is split to fit, with the same result.
+        ledger: "sample" keeps the audit of every sample (``explanation.ledgers``, ``explanation[i].ledger``) besides
+            that of the batch. Samples are then explained one by one, with the same result.
         seed: seeds all random numbers, of the method and of the forward; the caller's random state stays.
         progress: called as ``progress(done, total, seconds_left)`` during long work.
 
@@ -87,12 +90,14 @@ def explain(
         raise InputError("Give target= (one explanation) or targets= (a list of them), not both.")
     told = Progress(progress)
     request = Request(model, layer, keep, inputs, dtype, device, memory, seed, told)
+    if ledger not in ("batch", "sample"):
+        raise InputError(f"Expected ledger= as 'batch' or 'sample', got {ledger!r}.")
     specs = [target] if targets is None else list(targets)
     if not specs:
         raise InputError("targets= is empty: expected at least one target.")
     with torch.inference_mode(False):  # in inference mode no graph is recorded, whatever enable_grad says
         try:
-            results = request.run(chosen, x, specs)
+            results = request.run(chosen, x, specs, one_by_one=ledger == "sample")
         except Interrupted as stop:
             raise Interrupted(str(stop), stop.partial if targets is not None else stop.partial[0]) from stop.__cause__
     told.finish()
@@ -158,24 +163,29 @@ class Request:
             progress=self.progress,
         )
 
-    def run(self, method: Method, x: Any, specs: Sequence[Any]) -> list[Explanation]:
+    def run(self, method: Method, x: Any, specs: Sequence[Any], *, one_by_one: bool = False) -> list[Explanation]:
         """Explain; a method that records the whole forward gets the batch in parts that fit the memory.
+
+        Args:
+            method: how.
+            x: the input.
+            specs: what is explained.
+            one_by_one: every sample is a part, and its ledger is kept.
 
         Raises:
             Interrupted: ``.partial`` is a list: what there is of the targets that were begun.
         """
-        if self.memory is None or not method.walks:
-            return self.explain(method, x, specs)
         total = samples(x, self.inputs)
-        size = self.call(x).affordable
-        if size >= total:
+        size = total if self.memory is None or not method.walks else self.call(x).affordable
+        size = 1 if one_by_one else size
+        if size >= total and not one_by_one:
             return self.explain(method, x, specs)
         parts: list[list[Explanation]] = []
         for begin in range(0, total, size):
             end = min(begin + size, total)
             here = [spec[begin:end] if isinstance(spec, (list, tuple)) else spec for spec in specs]
             try:
-                parts.append(self.explain(method, _rows(x, begin, end), here))
+                parts.append(self.explain(method, _rows(x, slice(begin, end), total), here))
             except KeyboardInterrupt as stop:
                 parts.append(stop.partial if isinstance(stop, Interrupted) else [])
                 begun = [[part[k] for part in parts if k < len(part)] for k in range(len(specs))]
@@ -183,7 +193,7 @@ class Request:
                 if not partial:
                     raise
                 raise Interrupted(_INTERRUPTED, partial) from stop
-        return [_joined([part[k] for part in parts], x) for k in range(len(specs))]
+        return [_joined([part[k] for part in parts], x, ledgers=one_by_one) for k in range(len(specs))]
 
     def explain(self, method: Method, x: Any, specs: Sequence[Any]) -> list[Explanation]:
         """Explain the whole batch.
@@ -293,15 +303,20 @@ def _structured(prepared: Prepared, relevance: Mapping[str, Tensor]) -> Any:
     return tuple(relevance.get(str(k)) for k in range(len(prepared.original)))
 
 
-def _rows(x: Any, begin: int, end: int) -> Any:
+def _rows(x: Any, part: slice, total: int) -> Any:
+    """Some samples; what has no dimension of samples (a mask that all share) stays whole."""
+
+    def take(value: Any) -> Any:
+        return value[part] if isinstance(value, Tensor) and value.shape[:1] == (total,) else value
+
     if isinstance(x, Tensor):
-        return x[begin:end]
+        return take(x)
     if isinstance(x, Mapping):
-        return {key: value[begin:end] if isinstance(value, Tensor) else value for key, value in x.items()}
-    return tuple(value[begin:end] if isinstance(value, Tensor) else value for value in x)
+        return {key: take(value) for key, value in x.items()}
+    return tuple(map(take, x))
 
 
-def _joined(parts: Sequence[Explanation], x: Any) -> Explanation:
+def _joined(parts: Sequence[Explanation], x: Any, *, ledgers: bool) -> Explanation:
     def cat(pick: Any) -> Any:
         first = pick(parts[0])
         if isinstance(first, Tensor):
@@ -312,7 +327,7 @@ def _joined(parts: Sequence[Explanation], x: Any) -> Explanation:
             None if value is None else torch.cat([pick(part)[k] for part in parts]) for k, value in enumerate(first)
         )
 
-    ledgers = [part.ledger for part in parts if part.ledger is not None]
+    audits = [part.ledger for part in parts if part.ledger is not None]
     first = parts[0]
     told = [name for name in first.details if all(name in part.details for part in parts)]
     return Explanation(
@@ -324,16 +339,17 @@ def _joined(parts: Sequence[Explanation], x: Any) -> Explanation:
         citation=first.citation,
         warnings=tuple(dict.fromkeys(warning for part in parts for warning in part.warnings)),
         input=x,
-        ledger=_summed(ledgers) if len(ledgers) == len(parts) else None,
+        ledger=Ledger.of_batch(audits) if len(audits) == len(parts) else None,
         layers=cat(lambda part: part.layers) if first.layers else {},
         details={name: torch.cat([part.details[name] for part in parts]) for name in told},
+        ledgers=tuple(audits) if ledgers else (),
     )
 
 
 def _begun(parts: Sequence[Explanation], x: Any, total: int) -> Explanation:
     """What there is of a target, from the parts of the batch that were done or begun."""
     reached = sum(len(part.output) for part in parts)
-    found = _joined(parts, _rows(x, 0, reached))
+    found = _joined(parts, _rows(x, slice(reached), total), ledgers=False)
     if reached == total and "partial" not in found.settings:
         return found
     fewer = f"{reached} of {total} samples were reached; the others are left out."
@@ -353,12 +369,3 @@ def _settings(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else:
             settings[name] = values[0]
     return settings
-
-
-def _summed(ledgers: Sequence[Ledger]) -> Ledger:
-    amounts: dict[tuple[str, str], float] = {}
-    for ledger in ledgers:
-        for entry in ledger.entries:
-            amounts[entry.source, entry.module] = amounts.get((entry.source, entry.module), 0.0) + entry.amount
-    entries = tuple(Entry(source, module, amount) for (source, module), amount in amounts.items())
-    return Ledger(total=sum(ledger.total for ledger in ledgers), entries=entries)

@@ -45,9 +45,10 @@ class Explanation:
         layers: relevance at further layers, by module name.
         details: further tensors of the method by name, first dimension the batch: "standard error" (in the shape of
             the relevance), "feature scores" (N, features), "channel scores" (N, channels), ...
+        ledgers: the audit of every sample, where it was asked for; else none.
 
     Raises:
-        InputError: ``output`` is not one scalar per sample, or ``target`` has another length.
+        InputError: ``output`` is not one scalar per sample, or ``target`` or ``ledgers`` has another length.
     """
 
     relevance: Structure
@@ -61,6 +62,7 @@ class Explanation:
     ledger: Ledger | None = None
     layers: Mapping[str, Tensor] = field(default_factory=dict)
     details: Mapping[str, Tensor] = field(default_factory=dict)
+    ledgers: tuple[Ledger, ...] = ()
 
     def __post_init__(self) -> None:
         if self.output.ndim != 1:
@@ -69,12 +71,17 @@ class Explanation:
             )
         if isinstance(self.target, str) or len(self.target) != len(self.output):
             raise InputError(f"target must hold one label per sample, {len(self.output)} in all; got {self.target!r}.")
+        if self.ledgers and len(self.ledgers) != len(self.output):
+            raise InputError(
+                f"ledgers must hold one ledger per sample, {len(self.output)} in all, or none; got {len(self.ledgers)}."
+            )
         keep: dict[str, Any] = {
             "relevance": map_tensors(Tensor.detach, self.relevance),
             "output": self.output.detach(),
             "target": tuple(self.target),
             "settings": MappingProxyType(dict(self.settings)),
             "warnings": tuple(self.warnings),
+            "ledgers": tuple(self.ledgers),
             "input": map_tensors(Tensor.detach, self.input),
             "layers": MappingProxyType({name: tensor.detach() for name, tensor in self.layers.items()}),
             "details": MappingProxyType({name: tensor.detach() for name, tensor in self.details.items()}),
@@ -140,7 +147,8 @@ class Explanation:
     def __getitem__(self, index: int | slice) -> Explanation:
         """One sample, or a slice of them, as an explanation whose tensors keep the batch dimension.
 
-        The ledger is a total over the batch: it is kept only where the batch stays whole.
+        The ledger is a total over the batch: a part of the batch has one only where that of every sample was asked for
+        (``pellucid.explain(..., ledger="sample")``).
 
         Raises:
             IndexError: there is no such sample (so that iteration ends).
@@ -166,6 +174,7 @@ class Explanation:
         def take(tensor: Tensor) -> Tensor:
             return tensor[part] if tensor.shape[:1] == (size,) else tensor
 
+        ledgers = tuple(self.ledgers[place] for place in part) if self.ledgers else ()
         left_out = [name for name, tensor in self.layers.items() if tensor.shape[:1] != (size,)]
         notes = tuple(
             f"relevance at layer {name!r} was left out of this sample: its first dimension is not the batch"
@@ -178,7 +187,8 @@ class Explanation:
             target=tuple(self.target[place] for place in part),
             warnings=self.warnings + notes,
             input=map_tensors(take, self.input),
-            ledger=None,
+            ledger=Ledger.of_batch(ledgers) if ledgers else None,
+            ledgers=ledgers,
             layers={name: tensor[part] for name, tensor in self.layers.items() if name not in left_out},
             details={name: take(tensor) for name, tensor in self.details.items()},
         )
@@ -333,6 +343,7 @@ class Explanation:
             "citation": self.citation,
             "warnings": list(self.warnings),
             "ledger": None if self.ledger is None else self.ledger.to_dict(),
+            "ledgers": [ledger.to_dict() for ledger in self.ledgers],
             "layers": list(self.layers),
             "details": list(self.details),
         }

@@ -71,6 +71,7 @@ def _explanation(content: Mapping[str, Any], fetch: Fetch, *, prefix: str = "") 
         ledger=None if ledger is None else Ledger.from_dict(ledger),
         layers={name: tensor(f"layers/{name}") for name in _texts(content, "layers")},
         details={name: tensor(f"details/{name}") for name in _texts({"details": [], **content}, "details")},
+        ledgers=tuple(Ledger.from_dict(each) for each in _typed({"ledgers": [], **content}, "ledgers", list)),
     )
 
 

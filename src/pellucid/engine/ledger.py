@@ -91,6 +91,16 @@ class Ledger:
         object.__setattr__(self, "total", float(self.total))
         object.__setattr__(self, "entries", tuple(self.entries))
 
+    @classmethod
+    def of_batch(cls, ledgers: Iterable[Ledger]) -> Ledger:
+        """The ledger of several samples from that of each: amounts of the same source and module are added."""
+        each = list(ledgers)
+        amounts: dict[tuple[str, str], list[float]] = {}
+        for entry in (entry for ledger in each for entry in ledger.entries):
+            amounts.setdefault((entry.source, entry.module), []).append(entry.amount)
+        entries = tuple(Entry(source, module, exact_sum(parts)) for (source, module), parts in amounts.items())
+        return cls(exact_sum(ledger.total for ledger in each), entries)
+
     @property
     def inputs(self) -> float:
         """What reached the explained inputs: the sum of the entries with source ``input``."""
