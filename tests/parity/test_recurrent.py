@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pellucid.engine import shadow
 from tests.oracles.attention import quotient
 from tests.rules.helpers import explained
 
@@ -106,6 +107,20 @@ def test_equals_forward_by_hand(name: str) -> None:
     density = torch.randn_like(y)
     (gradient,) = torch.autograd.grad((y * density).sum(), leaf)
     torch.testing.assert_close(explained(States(recurrent), x, density).relevance, x * gradient, atol=1e-10, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm-both-ways", "gru", "rnn-tanh"])
+def test_the_way_that_devices_with_fused_cells_take(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's decompositions in Python give the same; on a GPU they stand in for kernels that hide the gates."""
+    make, _, _ = CASES[name]
+    torch.manual_seed(0)
+    recurrent = make().double()
+    x = torch.randn(2, 5, 3, dtype=F64)
+    with torch.no_grad():
+        density = torch.randn_like(recurrent(x)[0])
+    expected = explained(States(recurrent), x, density).relevance
+    monkeypatch.setattr(shadow, "_has_fused_cells", lambda _: True)
+    torch.testing.assert_close(explained(States(recurrent), x, density).relevance, expected, atol=1e-12, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn-tanh"])

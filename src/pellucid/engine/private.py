@@ -7,6 +7,7 @@ checks all of it against the installed torch, and that the other modules take it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from operator import attrgetter, methodcaller
 from types import MappingProxyType
 from typing import Any
@@ -274,6 +275,14 @@ has_kernel: Callable[[str], bool] = torch._C._dispatch_has_kernel
 """Whether an operation of that name ("aten::add.Tensor") is there."""
 mkldnn_enabled: Callable[[], bool] = torch._C._get_mkldnn_enabled
 set_mkldnn_enabled: Callable[[bool], None] = torch._C._set_mkldnn_enabled
+
+
+def python_dispatcher() -> AbstractContextManager[None]:
+    """Inside it operations run as their decompositions in Python, where they have one."""
+    from torch._dispatch.python import enable_python_dispatcher  # slow to load, and needed by few
+
+    context: AbstractContextManager[None] = enable_python_dispatcher()
+    return context
 
 
 def function_class(node: Node) -> type | None:

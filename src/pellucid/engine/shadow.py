@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from pellucid.engine.numerics import all_finite
 from pellucid.engine.observer import watch_modules
-from pellucid.engine.private import mkldnn_enabled, set_mkldnn_enabled, version
+from pellucid.engine.private import mkldnn_enabled, python_dispatcher, set_mkldnn_enabled, version
 from pellucid.engine.together import Together
 from pellucid.errors import ModelError
 
@@ -194,7 +194,17 @@ def forward_conditions(shadow: Shadow) -> Iterator[None]:
             stack.enter_context(_forward_lock)
             stack.enter_context(_without_mkldnn())
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            if _has_fused_cells(shadow):
+                stack.enter_context(python_dispatcher())
         yield
+
+
+def _has_fused_cells(shadow: Shadow) -> bool:
+    """Whether recurrent layers run in fused cells without cuDNN too, as on GPUs.
+
+    PyTorch's own decompositions in Python, which its dispatcher takes where it is told to, have no such cells.
+    """
+    return any(parameter.device.type != "cpu" for parameter in shadow.module.parameters())
 
 
 @contextmanager
