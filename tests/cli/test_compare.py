@@ -92,6 +92,7 @@ def test_settings_are_of_a_method(pellucid: Run, place: Path) -> None:
 
 
 def test_a_table_is_compared_with_its_columns_names(pellucid: Run, place: Path) -> None:
+    pytest.importorskip("pandas")
     (place / "people.csv").write_text("age,income\n1,2\n3,0.5\n", encoding="utf-8")
     (place / "credit.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(2, 1)\n", encoding="utf-8")
     ran = pellucid("compare", "python:credit:make", "people.csv", *TWO, "--output", "o")

@@ -165,6 +165,7 @@ def test_array_of_several_samples(pellucid: Run, place: Path) -> None:
 
 
 def test_a_table_is_explained_with_its_columns_names(pellucid: Run, place: Path) -> None:
+    pytest.importorskip("pandas")
     (place / "people.csv").write_text("age,income\n1,2\n3,0.5\n", encoding="utf-8")
     (place / "credit.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(2, 1)\n", encoding="utf-8")
     ran = pellucid("explain", "python:credit:make", "people.csv", "--output", "o")
@@ -175,6 +176,7 @@ def test_a_table_is_explained_with_its_columns_names(pellucid: Run, place: Path)
 
 
 def test_an_input_of_another_shape_is_one_line(pellucid: Run, place: Path) -> None:
+    pytest.importorskip("pandas")
     (place / "people.csv").write_text("age,income\n1,2\n3,0.5\n", encoding="utf-8")
     ran = pellucid("explain", "python:tiny:make", "people.csv", "--output", "o")
     assert ran.code == 2

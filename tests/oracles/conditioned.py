@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -51,6 +52,7 @@ def _narrow_head(model: nn.Module) -> nn.Module:
 
 
 def vgg11(*, batch_norm: bool = False) -> nn.Module:
+    pytest.importorskip("torchvision")
     from torchvision.models import vgg
 
     return _narrow_head(
@@ -59,12 +61,14 @@ def vgg11(*, batch_norm: bool = False) -> nn.Module:
 
 
 def resnet18() -> nn.Module:
+    pytest.importorskip("torchvision")
     from torchvision.models import resnet18 as build
 
     return build(weights=None, num_classes=10)
 
 
 def squeezenet() -> nn.Module:
+    pytest.importorskip("torchvision")
     from torchvision.models import squeezenet1_1
 
     return squeezenet1_1(weights=None, num_classes=10)

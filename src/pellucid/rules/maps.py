@@ -159,11 +159,6 @@ class LinearMap(ABC):
         """The transposed maps by two weights."""
         return self.backward(s, weight), self.backward(s, other)
 
-    @property
-    @abstractmethod
-    def features(self) -> int | None:
-        """The dimension of the output that holds what one position of the signal is mapped to; None: it is a number."""
-
     @abstractmethod
     def own_bias(self) -> Tensor | None:
         """The layer's own bias, broadcastable to the output."""
@@ -257,10 +252,6 @@ class _Convolution(LinearMap):
         result: Tensor = aten.convolution(s, turned, None, stride, padding, dilation, False, output_padding, groups)
         return result
 
-    @property
-    def features(self) -> int | None:
-        return 1
-
     def own_bias(self) -> Tensor | None:
         return None if self._bias is None else self.per_channel(self._bias)
 
@@ -314,13 +305,6 @@ class _Matrix(LinearMap):
         if not self._left and s.ndim == 1:
             return weight.mT @ s
         return s @ weight.mT if self._left else weight.mT @ s
-
-    @property
-    def features(self) -> int | None:
-        dims = len(self.step.walk.graph.shape((self.step.index, 0)))
-        if self._left:
-            return None if self.weight.ndim == 1 else dims - 1
-        return max(dims - 2, 0)
 
     def own_bias(self) -> Tensor | None:
         return self._bias

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pellucid.engine.private import SAME_ELEMENTS
+from pellucid.engine.private import CONVOLUTIONS, SAME_ELEMENTS
 from pellucid.errors import InputError
 from pellucid.rules.maps import LinearMap
 
@@ -14,7 +14,19 @@ __all__ = ["row_spread", "sample_spread"]
 
 def row_spread(layer: LinearMap, z: Tensor) -> Tensor:
     """The standard deviation over what each position is mapped to, broadcastable to ``z``; 0 for single numbers."""
-    return torch.zeros_like(z) if layer.features is None else z.std(layer.features, keepdim=True, correction=0)
+    features = _features(layer)
+    return torch.zeros_like(z) if features is None else z.std(features, keepdim=True, correction=0)
+
+
+def _features(layer: LinearMap) -> int | None:
+    """The dimension of the output that holds what one position of the signal is mapped to; None: it is a number."""
+    graph, i = layer.step.walk.graph, layer.step.index
+    if graph.names[i] in CONVOLUTIONS:
+        return 1
+    dims = len(graph.shape((i, 0)))
+    if layer.signal < layer.weights:
+        return None if layer.weight.ndim == 1 else dims - 1
+    return max(dims - 2, 0)
 
 
 def sample_spread(layer: LinearMap, z: Tensor) -> Tensor:
@@ -43,7 +55,7 @@ def _by_sample(layer: LinearMap, z: Tensor) -> tuple[Tensor, int] | None:
     samples, graph = layer.step.walk.samples, layer.step.walk.graph
     if samples == 1:
         return z.unsqueeze(0), 0
-    if layer.features == 0:
+    if _features(layer) == 0:
         return None
     if z.shape[0] == samples:
         return z, 0
