@@ -131,7 +131,7 @@ def test_relevance_is_that_of_the_network_before(tmp_path: Path, name: str, comp
     ours, before = (pl.explain(part, x, target=1, composite=composite, dtype="float64") for part in (module, net))
     assert ours.ledger.closed(1e-8), ours.ledger
     assert torch.allclose(ours.output, before.output, rtol=1e-5, atol=1e-6)
-    if composite == "epsilon" and name == "recurrent":
+    if composite == "epsilon" and name != "convolutions":  # there the exporter fuses norms
         assert distance(ours.relevance, before.relevance.numpy()) < 1e-3
 
 

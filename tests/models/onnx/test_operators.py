@@ -296,3 +296,15 @@ def test_looked_up_rows_are_an_embedding(tmp_path: Path) -> None:
     module = agrees(tmp_path, model([node("Gather", "w", "x")], inputs, {"w": normal(4, 3)}), inputs)
     assert isinstance(next(module.children()), Embedding)
     assert torch.equal(module(torch.tensor([3])), module(torch.tensor([-1])))
+
+
+def test_a_product_and_its_bias_are_one_layer(tmp_path: Path) -> None:
+    weights = {"w": normal(4, 5), "b": normal(5)}
+    inputs = {"x": normal(2, 3, 4)}
+    for terms in (("h", "b"), ("b", "h")):
+        nodes = [node("MatMul", "x", "w", made="h", name="fc"), node("Add", *terms)]
+        module = agrees(tmp_path, model(nodes, inputs, weights), inputs)
+        assert [(step.layer, type(module.get_submodule(step.layer))) for step in module.steps] == [("fc", nn.Linear)]
+        assert list(module.state_dict()) == ["fc.weight", "fc.bias"]
+        both = agrees(tmp_path, model(nodes, inputs, weights, outputs=["h", "y"]), inputs)
+        assert len(both.steps) == 2

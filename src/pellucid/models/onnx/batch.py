@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from pellucid.models.graph.nodes import Graph, Node, Ref
-from pellucid.models.onnx.read import TENSOR
+from pellucid.models.graph.nodes import Graph, Node
+from pellucid.models.onnx.flow import Flow
 
 FREE = "free"
 """The setting of a reshape that says that its first length follows from the input."""
@@ -64,33 +64,18 @@ def freed(graph: Graph, tensors: Mapping[str, Tensor], batch: int) -> Graph | No
     return dataclasses.replace(graph, nodes=tuple(nodes))
 
 
-class _Pass:
+class _Pass(Flow):
     def __init__(self, graph: Graph, tensors: Mapping[str, Tensor], batch: int) -> None:
-        self.graph, self.tensors, self.batch = graph, tensors, batch
-        self.live: set[int] = set()
-        for place, node in enumerate(graph.nodes):
-            variable = not node.op and node.name not in tensors
-            if variable or any(ref is not None and ref[0] in self.live for ref in node.inputs):
-                self.live.add(place)
-
-    def known(self, ref: Ref | None) -> Tensor | None:
-        """The numbers of an input that is a weight or a constant."""
-        if ref is None:
-            return None
-        node = self.graph.nodes[ref[0]]
-        if not node.op:
-            return self.tensors.get(node.name)
-        found = node.attributes.get(TENSOR) if node.op == "Constant" else None
-        return found if isinstance(found, Tensor) else None
+        super().__init__(graph, tensors)
+        self.batch = batch
 
     def independent(self, node: Node) -> bool:
         """Whether a node leaves the samples along the first axis apart, as many as there are."""
-        others = [ref for ref in node.inputs if ref is not None and ref[0] not in self.live]
+        others = [ref for ref in node.inputs if ref is not None and not self.is_live(ref)]
         if node.op in SAMPLE_BY_SAMPLE:
             return True
         if node.op in ("MatMul", "Gemm"):
-            first = node.inputs[0]
-            return first is not None and first[0] in self.live and not node.attributes.get("transA", 0)
+            return self.is_live(node.inputs[0]) and not node.attributes.get("transA", 0)
         if node.op == "Flatten":
             return bool(node.attributes.get("axis", 1) == 1)
         if node.op == "Transpose":

@@ -16,6 +16,7 @@ from pellucid.models.graph.assembly import assemble
 from pellucid.models.graph.module import GraphModule
 from pellucid.models.loaded import LoadedModel
 from pellucid.models.onnx.batch import fixed_batch, freed
+from pellucid.models.onnx.fuse import fused
 from pellucid.models.onnx.outline import outline
 from pellucid.models.onnx.read import Reader
 from pellucid.models.onnx.table import OPERATORS
@@ -65,6 +66,7 @@ def build(path: Path, *, outputs: Sequence[str] = ()) -> GraphModule:
     except OSError as error:
         raise FileError(f"{path} must be a readable file, but cannot be read: {reason(error)}.") from error
     flat = {name for name, tensor in tensors.items() if not tensor.ndim}  # a lone number is a constant, no weight
+    graph = fused(graph, tensors)
     batch = fixed_batch(model)
     if batch is not None:
         free = freed(graph, tensors, batch)
