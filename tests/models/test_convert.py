@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import runpy
 import subprocess
@@ -16,6 +17,7 @@ import pellucid as pl
 from pellucid.errors import FileError, InputError, ModelError
 from pellucid.models import Preprocessing, load_model
 from pellucid.models.convert import code
+from pellucid.models.graph.module import Function, GraphModule, Step
 from tests.models.exported.programs import Words, seeded
 from tests.models.mxnet.fixtures import io, symbol
 
@@ -157,3 +159,28 @@ def test_a_wrong_copy_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(code.Code, "text", lambda self, title: written)
     with pytest.raises(ModelError, match="differs from the model by"):
         pl.convert(model, tmp_path / "net.safetensors", x)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ['x"""\nraise SystemExit("run")\n"""', "x\\", "class", "1", "\u00b2", "self", "torch", "x\n    raise KeyError"],
+)
+def test_names_in_a_file_are_no_code(name: str, tmp_path: Path) -> None:
+    """Names in model files may be anything; in the code they are names and words alone."""
+    graph = json.loads(symbol("digits_mlp").read_text())
+    for node in graph["nodes"]:
+        if node["op"] != "null" or node["name"] == "data":
+            node["name"] = name + node["op"] * (node["op"] != "null")
+    (tmp_path / "odd-symbol.json").write_text(json.dumps(graph))
+    (tmp_path / "odd-0000.params").write_bytes(symbol("digits_mlp").with_name("digits_mlp-0000.params").read_bytes())
+    x = torch.from_numpy(io("digits_mlp")["data"])
+    pl.convert(str(tmp_path / "odd-symbol.json"), tmp_path / "net.safetensors", x)
+    found = runpy.run_path(str(tmp_path / "net.py"))["load"]()(x)
+    assert torch.allclose(found, load_model(str(symbol("digits_mlp"))).module(x), rtol=1e-5, atol=1e-6)
+
+
+def test_settings_in_a_file_are_no_code(tmp_path: Path) -> None:
+    hostile = Function(torch.relu, {"x, y=print('run'), z": 1})
+    net = GraphModule({"a": hostile}, [Step("a", (0,), (1,))], inputs=[("x", 0)], outputs=[("y", 1)])
+    with pytest.raises(ModelError, match="cannot be written as code"):
+        pl.convert(net, tmp_path / "net.safetensors")

@@ -116,7 +116,7 @@ def _of_file(spec: str) -> str:
         return f"mxnet:{spec}"
     if name.lower().endswith(ONNX) and name.partition(":")[0] not in LOADERS:
         return f"onnx:{spec}"
-    if spec.endswith(PROGRAM) and spec.partition(":")[0] not in LOADERS:
+    if name.endswith(PROGRAM) and name.partition(":")[0] not in LOADERS:
         return f"pt2:{spec}"
     if spec.endswith(SCRIPTS) and spec.partition(":")[0] not in LOADERS and is_torchscript(spec):
         return f"torchscript:{spec}"

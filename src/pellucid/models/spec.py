@@ -25,6 +25,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "python": ("weights",),
     "mxnet": ("params", "outputs"),
     "onnx": ("outputs",),
+    "pt2": ("outputs",),
 }
 """Which options each prefix takes; the names of the others may hold question marks."""
 

@@ -176,3 +176,14 @@ def test_unknown_operators_are_listed_and_can_be_added(images, tmp_path: Path) -
 def test_a_missing_file_and_another_name(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="must be a readable file"):
         load_model(str(tmp_path / "none.pt2"))
+
+
+def test_earlier_results_as_outputs(images) -> None:
+    module, path = images
+    x = torch.randn(2, 3, 12, 12)
+    loaded = load_model(f"{path}?outputs=stem.2,fc").module
+    stem, out = loaded(x)
+    assert torch.equal(stem, module.stem(x))
+    assert torch.equal(out, module(x))
+    with pytest.raises(InputError, match=r"has no node 'stem\.9'\. Near ones: stem\.2"):
+        load_model(f"{path}?outputs=stem.9")

@@ -127,7 +127,7 @@ def _write(module: nn.Module, places: list[Path], x: Example | None, source: str
         graph = build(read_archive(between), origin=between)
         between.unlink()
     code = Code(graph)
-    text = code.text(f"The model {source}, written by pellucid convert.".replace("\\", "/").replace('"', "'"))
+    text = code.text(f"The model {source}, written by pellucid convert.")
     state = {name: tensor.cpu().contiguous().clone() for name, tensor in code.state.items()}
     safetensors.torch.save_file(state, places[0])
     places[1].write_text(text, encoding="utf-8")

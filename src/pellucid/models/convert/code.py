@@ -78,7 +78,7 @@ class Code:
         body = [
             *(f"{definition}\n\n" for definition in self._sources.definitions),
             f"class {CLASS}(nn.Module):",
-            f'    """Takes {", ".join(self._inputs)}; gives {", ".join(self._module.output_names)}."""',
+            f'    """Takes {", ".join(self._inputs)}; gives {plain(", ".join(self._module.output_names))}."""',
             "",
             "    def __init__(self) -> None:",
             "        super().__init__()",
@@ -102,7 +102,7 @@ class Code:
         standard = sorted({*own, "from pathlib import Path"}, key=lambda line: (line.startswith("from"), line))
         return "\n".join(
             [
-                f'"""{title}\n\nThe weights lie beside this file; load() gives the model with them.\n"""',
+                f'"""{plain(title)}\n\nThe weights lie beside this file; load() gives the model with them.\n"""',
                 "",
                 "from __future__ import annotations",
                 "",
@@ -140,11 +140,11 @@ class Code:
 
     def _attribute(self, name: str) -> str:
         """A name for an attribute, from that of a layer or weight in the graph."""
-        plain = re.sub(r"\W", "_", name)
-        plain = f"layer_{plain}" if not plain[0].isalpha() else plain
-        while plain in self._attributes.values() or keyword.iskeyword(plain) or hasattr(nn.Module, plain):
-            plain += "_"
-        return plain
+        found = re.sub(r"\W", "_", name, flags=re.ASCII)
+        found = f"layer_{found}" if not found[:1].isalpha() else found
+        while found in self._attributes.values() or keyword.iskeyword(found) or hasattr(nn.Module, found):
+            found += "_"
+        return found
 
     def _names_of_held(self) -> dict[int, str]:
         """Write the constructor, and return how each held tensor is reached."""
@@ -234,11 +234,11 @@ class Code:
         self._run.append(f"return {outputs}")
 
     def _variable(self, name: str) -> str:
-        plain = re.sub(r"\W", "_", name)
-        plain = f"v_{plain}" if not plain[0].isalpha() else plain
-        unique, number = plain, 2
+        found = re.sub(r"\W", "_", name, flags=re.ASCII)
+        found = f"v_{found}" if not found[:1].isalpha() else found
+        unique, number = found, 2
         while unique in self._used or keyword.iskeyword(unique):
-            unique, number = f"{plain}_{number}", number + 1
+            unique, number = f"{found}_{number}", number + 1
         self._used.add(unique)
         return unique
 
@@ -273,19 +273,30 @@ class Code:
     def _expression(self, step: Step, layer: nn.Module, takes: Sequence[str]) -> str:
         if isinstance(layer, Operation):
             filled = [_filled(argument, takes) for argument in layer.arguments]
-            filled += [f"{key}={_filled(value, takes)}" for key, value in layer.keywords.items()]
+            filled += [f"{_keyword(key)}={_filled(value, takes)}" for key, value in layer.keywords.items()]
             target = layer.target
             if target in PYTHON:
                 target = target.removeprefix("_")
             return f"{target}({', '.join(filled)})"
         if isinstance(layer, Function):
-            settings = [f"{key}={_value(value)}" for key, value in layer.settings.items()]
+            settings = [f"{_keyword(key)}={_value(value)}" for key, value in layer.settings.items()]
             return f"{self._function(layer.function)}({', '.join([*takes, *settings])})"
         if step.layer not in self._attributes:
             raise ModelError(
                 f"the layer {step.layer!r} ({type(layer).__name__}) cannot be written as code; write a .pt2."
             )
         return f"self.{self._attributes[step.layer]}({', '.join(takes)})"
+
+
+def plain(words: str) -> str:
+    """Words of a file without what could end a docstring: names in model files may be anything."""
+    return re.sub(r"[^\w .,:/?&=()-]", "_", words)
+
+
+def _keyword(key: str) -> str:
+    if not key.isidentifier() or keyword.iskeyword(key):
+        raise ModelError(f"a setting called {key!r:.60} cannot be written as code; write a .pt2 file instead.")
+    return key
 
 
 def _returns(layer: Operation) -> str:

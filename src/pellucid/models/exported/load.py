@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pellucid.errors import FileError, PellucidError
@@ -14,29 +14,31 @@ from pellucid.models.graph.assembly import assemble
 from pellucid.models.graph.module import GraphModule
 from pellucid.models.graph.nodes import Graph
 from pellucid.models.loaded import LoadedModel
+from pellucid.models.mxnet.heads import chosen
 from pellucid.models.spec import Spec
 
 SUFFIX = ".pt2"
 
 
 def load_exported(spec: Spec) -> LoadedModel:
-    """Load ``pt2:FILE``, a program as ``torch.export.save`` writes it.
+    """Load ``pt2:FILE``, a program as ``torch.export.save`` writes it; ``?outputs=NODE,NODE`` takes other results.
 
     Raises:
         FileError: the file is missing, damaged or hostile, or cannot be had without unpickling.
         ModelError: operators are not known; the text lists all of them.
     """
-    return LoadedModel(build(read_archive(spec.name), origin=spec.name))
+    return LoadedModel(build(read_archive(spec.name), origin=spec.name, outputs=spec.outputs))
 
 
-def build(archive: Archive, *, origin: str | Path) -> GraphModule:
+def build(archive: Archive, *, origin: str | Path, outputs: Sequence[str] = ()) -> GraphModule:
     """The module from what an archive holds; layers and weights bear the names of the exported model."""
     try:
         program = Program(archive, str(origin))
+        graph = chosen(program.graph, tuple(outputs), origin=str(origin)) if outputs else program.graph
         module = assemble(
-            program.graph,
+            graph,
             program.tensors,
-            table_for(set(_targets(program.graph))),
+            table_for(set(_targets(graph))),
             kind="pt2",
             learned=program.learned.__contains__,
             keep_inputs=True,

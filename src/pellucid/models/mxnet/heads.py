@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 from collections.abc import Container
@@ -59,7 +60,7 @@ def chosen(graph: Graph, names: tuple[str, ...], *, origin: str) -> Graph:
 
             near = difflib.get_close_matches(name, places, n=5) or list(places)[-5:]
             raise InputError(f"{origin} has no node {name!r}. Near ones: {', '.join(near)}.")
-    return Graph(graph.nodes, tuple(heads))
+    return dataclasses.replace(graph, heads=tuple(heads))
 
 
 def without_post_processing(graph: Graph) -> Graph:
