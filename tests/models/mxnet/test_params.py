@@ -103,6 +103,7 @@ def test_a_file_that_was_cut_off_is_named(length: int) -> None:
         (listed(array((2**33, 2**33), b"")), "needs .* bytes where"),
         (listed(array((2**50, 1), b"")), "an array of shape"),
         (listed(array((0, 2**62), b"")), "an array of shape"),
+        (listed(array((0, 2**39, 2**39), b"")), "an array of shape"),
         (listed(array((-1, 4), bytes(16))), "an array of shape"),
         (listed(struct.pack("<Iii", V2, 0, 10**6)), "1,000,000 dimensions"),
         (listed(array((1,), bytes(4), dtype=13)), "unknown type 13"),

@@ -25,6 +25,7 @@ V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DENSE, ROW_SPARSE, CSR = 0, 1, 2
 MOST_DIMENSIONS = 32
 LARGEST_SIDE = 2**40
+LARGEST_WHOLE = 2**60
 MOST_INFLATION = 20  # times the file's size, for arrays stored sparsely
 DTYPES = (
     torch.float32,
@@ -112,7 +113,9 @@ class _Source:
         if not 0 <= dimensions <= MOST_DIMENSIONS:
             raise self.broken(f"an array of {dimensions:,} dimensions")
         lengths = self.numbers(form * dimensions)
-        if any(not 0 <= length <= LARGEST_SIDE for length in lengths):
+        # An axis of length 0 beside giant ones holds nothing, but no tensor can have that shape.
+        whole = math.prod(max(1, length) for length in lengths)
+        if any(not 0 <= length <= LARGEST_SIDE for length in lengths) or whole > LARGEST_WHOLE:
             raise self.broken(f"an array of shape {lengths}")
         return lengths
 
