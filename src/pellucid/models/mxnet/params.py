@@ -25,7 +25,7 @@ V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 DENSE, ROW_SPARSE, CSR = 0, 1, 2
 MOST_DIMENSIONS = 32
 LARGEST_SIDE = 2**40
-LARGEST_WHOLE = 2**60
+LARGEST_EMPTY = 2**60
 MOST_INFLATION = 20  # times the file's size, for arrays stored sparsely
 DTYPES = (
     torch.float32,
@@ -114,8 +114,8 @@ class _Source:
             raise self.broken(f"an array of {dimensions:,} dimensions")
         lengths = self.numbers(form * dimensions)
         # An axis of length 0 beside giant ones holds nothing, but no tensor can have that shape.
-        whole = math.prod(max(1, length) for length in lengths)
-        if any(not 0 <= length <= LARGEST_SIDE for length in lengths) or whole > LARGEST_WHOLE:
+        giant = 0 in lengths and math.prod(length for length in lengths if length) > LARGEST_EMPTY
+        if any(not 0 <= length <= LARGEST_SIDE for length in lengths) or giant:
             raise self.broken(f"an array of shape {lengths}")
         return lengths
 
