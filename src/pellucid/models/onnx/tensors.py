@@ -107,6 +107,8 @@ class TensorReader:
 
     def _external(self, proto: Any, dtype: torch.dtype, elements: int, where: str) -> Tensor:
         entries = {entry.key: entry.value for entry in proto.external_data}
+        if not all(isinstance(value, str) for value in entries.values()):  # protobuf hands over bytes
+            raise FileError(f"{where}: its place in another file is no text in UTF-8.")
         offset = _whole(entries.get("offset", "0"), where)
         length = _whole(entries.get("length", str(elements * dtype.itemsize)), where)
         path = self._beside(entries.get("location", ""), where)
