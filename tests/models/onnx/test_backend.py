@@ -43,7 +43,7 @@ APART = {
     r"causal_conv_with_state.*": "kernels of unknown size are refused where weights are live",
 }
 """Tests of operators that are known which are not passed, and why."""
-WEIGHTS_KNOWN = "convtranspose.*"
+WEIGHTS_KNOWN = "convtranspose.*|convinteger.*|qlinearconv"
 """Tests whose kernels have no size where the weights are live, which is refused."""
 
 
@@ -68,12 +68,12 @@ def tensor(value: Any) -> torch.Tensor | TensorList:
 
 
 def known_weights(made: onnx.ModelProto, values: Sequence[Any]) -> onnx.ModelProto | None:
-    """The model with all floating inputs but the first as weights, where there are any."""
+    """The model with all inputs but the first as weights, where there are any."""
     names = [value.name for value in made.graph.input]
     fixed = {
         name: value
         for name, value in list(zip(names, values, strict=False))[1:]
-        if isinstance(value, np.ndarray) and value.dtype == np.float32
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
     }
     if not fixed or made.functions:
         return None

@@ -88,6 +88,12 @@ def swish(x: Tensor, alpha: float) -> Tensor:
     return x * torch.sigmoid(alpha * x)
 
 
+@FAMILY.add("SwiGLU")
+def _gated(call: Call, a: Attributes) -> Value:
+    gate = call.apply(swish, call.input(0), alpha=a.number("alpha", 1.0), label="gate")
+    return call.apply(torch.mul, gate, call.input(1))
+
+
 @FAMILY.add("ThresholdedRelu")
 def _thresholded(call: Call, a: Attributes) -> Value:
     alpha = a.number("alpha", 1.0)

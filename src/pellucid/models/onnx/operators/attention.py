@@ -153,3 +153,22 @@ def rotary(
     made = torch.stack([real, imaginary], -1).flatten(-2) if interleaved else torch.cat([real, imaginary], -1)
     made = torch.cat([made, kept], -1)
     return made.transpose(1, 2) if x.ndim == 4 else made.reshape(shape)
+
+
+@FAMILY.add("TensorScatter")
+def _written(call: Call, a: Attributes) -> Value:
+    circular = a.choice("mode", ("linear", "circular"), "linear") == "circular"
+    return call.apply(
+        write_steps, *(call.optional(index) for index in range(3)), axis=a.integer("axis", -2), circular=circular
+    )
+
+
+def write_steps(x: Tensor, update: Tensor, start: Tensor | None, axis: int, circular: bool) -> Tensor:
+    """A cache with new steps written into an axis, from a place of each sample's own on."""
+    axis %= x.ndim
+    steps = torch.arange(update.shape[axis], device=x.device)
+    places = steps.unsqueeze(0) + (0 if start is None else start.reshape(-1, 1))
+    if circular:
+        places = places % x.shape[axis]
+    shape = [-1 if place == axis else len(places) if place == 0 else 1 for place in range(x.ndim)]
+    return x.scatter(axis, places.reshape(shape).expand(update.shape), update)
