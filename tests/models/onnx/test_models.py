@@ -171,7 +171,7 @@ TIMM = (
     "starnet_s1 mambaout_femto inception_next_atto hiera_tiny_224 focalnet_tiny_srf davit_tiny "
     "mobilenetv4_conv_small seresnet18 repvit_m0_9 tiny_vit_5m_224 mobileone_s0"
 ).split()
-WHOLE = ("vgg", "alexnet", "vit", "swin", "mlp", "mixer", "levit", "cait", "crossvit", "xcit", "hiera", "deit")
+WHOLE = "vgg alexnet vit swin mlp mixer levit cait crossvit xcit hiera deit efficientformer coat visformer".split()
 
 
 class FirstOutput(nn.Module):
