@@ -16,7 +16,7 @@ import importlib
 import random
 from typing import Any
 
-LONGEST = 4000  # letters of an error's text; what it quotes of a file may be of any length
+LONGEST = 8000  # letters of an error's text; what it quotes of a file may be of any length
 
 
 class PellucidError(Exception):

@@ -59,7 +59,7 @@ def _read(reader: Reader, path: Path) -> str | None:
     try:
         reader.read(path)
     except PellucidError as error:
-        return None if 10 < len(str(error)) < 5000 else f"the error's text has {len(str(error))} letters"
+        return None if 10 < len(str(error)) < 9000 else f"the error's text has {len(str(error))} letters"
     except TookTooLongError:
         return f"took longer than {SECONDS} s"
     except BaseException as error:
