@@ -77,7 +77,7 @@ def readers(folder: Path) -> Iterator[Reader]:
     if importlib.util.find_spec("onnx"):
         from pellucid.models.onnx.load import load_onnx
 
-        yield Reader("onnx", ".onnx", lambda path: load_onnx(parse_spec(f"onnx:{path}", LOADERS)), (_onnx(),))
+        yield Reader("onnx", ".onnx", lambda path: load_onnx(parse_spec(f"onnx:{path}", LOADERS)), _onnx(folder))
 
 
 def _files(folder: Path, pattern: str, largest: int = 200_000) -> tuple[bytes, ...]:
@@ -126,7 +126,7 @@ def _pictures() -> Iterator[bytes]:
         yield file.getvalue()
 
 
-def _onnx() -> bytes:
+def _onnx(folder: Path) -> tuple[bytes, ...]:
     from onnx import TensorProto, helper, numpy_helper
 
     weight = numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "w")
@@ -140,4 +140,11 @@ def _onnx() -> bytes:
         [weight],
     )
     content: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
-    return content
+    if not importlib.util.find_spec("onnxruntime"):
+        return (content,)
+    from tests.models.onnx import test_files
+    from tests.models.onnx.test_batch import attention
+
+    (folder / "w.bin").write_bytes(test_files.W.tobytes())
+    richer = (test_files.dense(), test_files.nested(3), test_files.exploding(4), test_files.dense(test_files.outside()))
+    return content, *(made.SerializeToString() for made in (*richer, attention(2)))
