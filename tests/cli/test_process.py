@@ -58,13 +58,18 @@ def test_bad_input_ends_with_2_and_no_traceback(place: Path) -> None:
     assert done.stdout == ""
 
 
+def _listen() -> None:
+    """Where the tests run in the background, Ctrl-C is ignored, and what they start would inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals are those of POSIX")
 def test_sigint_keeps_what_is_done_and_ends_with_130(place: Path) -> None:
     words = ["explain", "python:tiny:Slow", "photos", *MODEL[1:], "--output", "o"]
     for number in range(3, 30):  # long enough that the signal finds it at work, however busy the machine is
         shutil.copy(place / "photos" / "photo0.png", place / "photos" / f"photo{number}.png")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, **pipes) as process:
+    with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, preexec_fn=_listen, **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert any(line.startswith("Wrote") for line in process.stdout), process.stderr.read()  # one photo is done
@@ -82,7 +87,7 @@ def test_sigint_within_a_method_keeps_its_estimate_and_ends_with_130(place: Path
     words = ["explain", "python:tiny:Telling", "photos/photo0.png", *MODEL[1:], "--output", "o"]
     words += ["--method", "smoothgrad", "--set", "samples=5000", "--memory", "300kB"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, **pipes) as process:
+    with subprocess.Popen([*COMMAND, *words], cwd=place, text=True, preexec_fn=_listen, **pipes) as process:
         assert process.stderr is not None
         for _ in range(8):  # the method is at work by then
             assert process.stderr.readline() == "forward\n"
