@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -17,12 +17,10 @@ from pellucid.engine.together import seeded
 from pellucid.engine.trace import Trace, run_forward
 from pellucid.errors import InputError, ModelError, PellucidError
 from pellucid.methods.base import Attribution, Keep
+from pellucid.methods.way import Way, way_from
 from pellucid.progress import Progress
 from pellucid.targets import Default, Target
 from pellucid.targets.base import of_samples
-
-if TYPE_CHECKING:
-    from pellucid.methods.way import Way
 
 __all__ = ["Call"]
 
@@ -72,8 +70,7 @@ class Call:
         self.progress = progress or Progress()
         self.target: Target = Default()
         """What is explained, for those who ask beforehand (``Method.unfit``)."""
-        self.ways: dict[tuple[Point, ...], Way] = {}
-        """What :func:`pellucid.methods.way.way_from` found."""
+        self._ways: dict[tuple[Point, ...], Way] = {}
         self.partial: Callable[[], Attribution] | None = None
         """Set by a method during long work: the estimate so far, should Ctrl-C end it."""
         for name in (*self.layers, *self.keep):
@@ -171,6 +168,17 @@ class Call:
                 "budget, or make the input smaller."
             )
         return max(1, self.memory // max(needed, 1))
+
+    def way(self, points: Sequence[Point]) -> Way:
+        """The way from ``points`` to the scalar of :attr:`target`; looked at once. :attr:`small` is quicker.
+
+        Raises:
+            as the model and the target do. InputError: a layer did not run, or several times.
+        """
+        key = tuple(points)
+        if key not in self._ways:
+            self._ways[key] = way_from(self.function, self.target, key)
+        return self._ways[key]
 
     def trace(self, composite: Composite, targets: Sequence[Target], *, wanted: Sequence[str] = ()) -> Trace:
         """One observed forward, for walks with ``composite`` from ``targets``; keeps what ``wanted`` modules give."""

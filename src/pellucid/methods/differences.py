@@ -20,7 +20,6 @@ from pellucid.methods.base import Attribution, Cost, Family
 from pellucid.methods.completeness import completeness_ledger
 from pellucid.methods.points import AtPoints, PointMethod, by_token
 from pellucid.methods.sampling import Moments
-from pellucid.methods.way import way_from
 from pellucid.rules.difference import changed, difference_rule
 from pellucid.targets import Target
 
@@ -75,7 +74,7 @@ class DifferenceMethod(PointMethod):
         small = call.small
         try:
             most_rows(call)
-            way = way_from(small, small.function.points)
+            way = small.way(small.function.points)
             if way.blame:
                 return way.blame
             run = run_recorded(small.function, {}, None, small.function.points, wanted=small.layers)

@@ -11,7 +11,6 @@ from pellucid.engine.ops import Op
 from pellucid.engine.trace import Start, Trace
 from pellucid.methods.base import Attribution
 from pellucid.methods.relevance import LRP
-from pellucid.methods.way import way_from
 
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
@@ -65,7 +64,7 @@ class _AtReLU(LRP):
     def remark(self, call: Call) -> str | None:
         """There is none."""
         small = call.small
-        return None if Op.RELU in way_from(small, small.function.points).ops else _NO_RELU
+        return None if Op.RELU in small.way(small.function.points).ops else _NO_RELU
 
     def walk(self, call: Call, composite: Composite, trace: Trace, start: Start, *, last: bool) -> Attribution:
         """See the base class."""

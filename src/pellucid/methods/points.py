@@ -15,7 +15,6 @@ from pellucid.engine.passes import Scalar
 from pellucid.engine.point import Kind, Point
 from pellucid.errors import PellucidError, reason
 from pellucid.methods.base import Attribution, Method, by_input
-from pellucid.methods.way import way_from
 from pellucid.targets import Target
 
 if TYPE_CHECKING:
@@ -89,8 +88,8 @@ class PointMethod(Method):
         try:
             beside = self.beside(small)
             function.read(beside)
-            ways = [way_from(small, function.points)]
-            ways += [way_from(small, [point]) for point in map(function.layer, small.layers) if point not in beside]
+            ways = [small.way(function.points)]
+            ways += [small.way([point]) for point in map(function.layer, small.layers) if point not in beside]
         except PellucidError as error:
             return reason(error)
         return next((way.blame for way in ways if way.blame), None) if self.differentiates else None

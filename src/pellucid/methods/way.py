@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
+from pellucid.engine.function import ModelFunction
 from pellucid.engine.graph import build_graph
 from pellucid.engine.observer import observing
 from pellucid.engine.ops import Op
 from pellucid.engine.point import Point
-from pellucid.methods.positions.survey import Watch
-
-if TYPE_CHECKING:
-    from pellucid.methods.call import Call
+from pellucid.engine.watch import Watch
+from pellucid.targets import Target
 
 __all__ = ["Way", "way_from"]
 
@@ -46,31 +44,24 @@ class Way:
         return f"no gradient of the explained scalar reaches the {', '.join(map(str, self.points))}{where}"
 
 
-def way_from(call: Call, points: Sequence[Point]) -> Way:
-    """The way from ``points`` to the scalar of ``call.target``; looked at once for a call.
+def way_from(function: ModelFunction, target: Target, points: Sequence[Point]) -> Way:
+    """Record a forward from ``points`` to the scalar of ``target``.
 
     Args:
-        call: what is explained; one sample will do, see ``Call.small``.
+        function: the model at the explained input; one sample will do.
+        target: the explained scalar.
         points: where the graph begins.
 
     Raises:
         as the model and the target do. InputError: a layer did not run, or several times.
     """
-    key = tuple(points)
-    if key not in call.ways:
-        call.ways[key] = _seen(call, key)
-    return call.ways[key]
-
-
-def _seen(call: Call, points: tuple[Point, ...]) -> Way:
-    function = call.function
     watch = Watch({})
-    layers = [function.layer(name) for name in call.target.layers()]
+    layers = [function.layer(name) for name in target.layers()]
     with observing(watch):
         done = function.run({}, read=[*points, *layers], leaves=points, differentiate=True)
-        scalar = function.fix(call.target, done)
+        scalar = function.fix(target, done)
         with torch.enable_grad():
             scalars = scalar.of(done)
     graph = None if scalars.grad_fn is None else build_graph([scalars.grad_fn])
     ops = frozenset() if graph is None else frozenset(op for op in graph.ops if op is not None)
-    return Way(points, graph is not None, ops, tuple(sorted({*watch.cuts, *watch.lost(scalars)})))
+    return Way(tuple(points), graph is not None, ops, tuple(sorted({*watch.cuts, *watch.lost(scalars)})))

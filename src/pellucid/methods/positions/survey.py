@@ -21,9 +21,10 @@ from pellucid.engine.function import ModelFunction
 from pellucid.engine.graph import Edge, Graph, build_graph
 from pellucid.engine.inputs import Prepared
 from pellucid.engine.intercept import first_floating, function_name
-from pellucid.engine.observer import Observer, observing
+from pellucid.engine.observer import observing
 from pellucid.engine.point import Kind, Point
 from pellucid.engine.private import next_sequence_number, sequence_number
+from pellucid.engine.watch import Watch
 from pellucid.errors import ModelError, PellucidError
 from pellucid.methods.positions.attending import Attending, attending_nodes
 from pellucid.methods.positions.finding import layout_of
@@ -34,7 +35,7 @@ from pellucid.targets import PerSample, Target
 if TYPE_CHECKING:
     from pellucid.methods.call import Call
 
-__all__ = ["Made", "Survey", "Watch", "kind_of", "nonzero_positions"]
+__all__ = ["Made", "Survey", "kind_of", "nonzero_positions"]
 
 _OURS = frozenset(("clone", "detach", "to", "index_select", "requires_grad_"))
 """Functions that are called where values are read and put as well, so that their calls are not the model's alone."""
@@ -63,17 +64,6 @@ class Made:
     shape: tuple[int, ...]
     own: bool
     bare: bool
-
-
-class Watch(Observer):  # type: ignore[no-untyped-call]
-    """Sees a run with frozen parameters, where whatever needs a gradient has a path from an explained input."""
-
-    def _is_live(self, tensor: Tensor) -> bool:  # noqa: ARG002
-        return True
-
-    def lost(self, tensor: Tensor) -> list[str]:
-        """The module in which the value itself lost its gradient, if it did."""
-        return [self._cut[tensor]] if tensor in self._cut else []
 
 
 class _Calls(TorchFunctionMode):

@@ -65,68 +65,40 @@ def recurrent_steps(
         (T, D, N, H), then (D, N, H) of the last states, and of an LSTM of the last cells.
     """
     each = len(activations) // len(reverse)
+    # What bounds is the sums of the gates; the cell itself onnxruntime leaves as it is.
+    functions = [_bounded(activation, clip if k % each < 2 else None) for k, activation in enumerate(activations)]
+
+    def direction(place: int, sequence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        w, r, gates = weight[place], recurrent[place], functions[place * each : (place + 1) * each]
+        of_input, of_state = (None, None) if bias is None else bias[place].chunk(2)
+        reach = None if peepholes is None else peepholes[place]
+        h = x.new_zeros(x.shape[1], r.shape[1]) if state is None else state[place]
+        c = torch.zeros_like(h) if cell is None else cell[place]
+        steps = []
+        for step, given in enumerate(F.linear(sequence, w, of_input)):
+            if kind == "gru":
+                new, new_c = _gru(given, h, r, of_state, gates, reset_after), c
+            elif kind == "rnn":
+                new, new_c = gates[0](given + F.linear(h, r, of_state)), c
+            else:
+                new, new_c = _lstm(given + F.linear(h, r, of_state), c, reach, gates, coupled)
+            if lengths is not None:
+                inside = (lengths > step).unsqueeze(1)
+                h, c = torch.where(inside, new, h), torch.where(inside, new_c, c)
+                steps.append(torch.where(inside, new, torch.zeros_like(new)))
+            else:
+                h, c = new, new_c
+                steps.append(new)
+        return torch.stack(steps), h, c
+
     outs, ends, cells = [], [], []
     for place, backwards in enumerate(reverse):
-        sequence = sequence_reverse(x, lengths) if backwards else x
-        out, end, last = _direction(
-            sequence,
-            weight[place],
-            recurrent[place],
-            None if bias is None else bias[place],
-            lengths,
-            None if state is None else state[place],
-            None if cell is None else cell[place],
-            None if peepholes is None else peepholes[place],
-            kind,
-            activations[place * each : (place + 1) * each],
-            clip,
-            reset_after,
-            coupled,
-        )
+        out, end, last = direction(place, sequence_reverse(x, lengths) if backwards else x)
         outs.append(sequence_reverse(out, lengths) if backwards else out)
         ends.append(end)
         cells.append(last)
     made = torch.stack(outs, 1), torch.stack(ends)
     return (*made, torch.stack(cells)) if kind == "lstm" else made
-
-
-def _direction(
-    x: Tensor,
-    weight: Tensor,
-    recurrent: Tensor,
-    bias: Tensor | None,
-    lengths: Tensor | None,
-    state: Tensor | None,
-    cell: Tensor | None,
-    peepholes: Tensor | None,
-    kind: str,
-    activations: Sequence[Activation],
-    clip: float | None,
-    reset_after: bool,
-    coupled: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    width = recurrent.shape[1]
-    h = x.new_zeros(x.shape[1], width) if state is None else state
-    c = torch.zeros_like(h) if cell is None else cell
-    of_input, of_state = (None, None) if bias is None else bias.chunk(2)
-    # What bounds is the sums of the gates; the cell itself onnxruntime leaves as it is.
-    functions = [_bounded(activation, clip if place < 2 else None) for place, activation in enumerate(activations)]
-    steps = []
-    for step, given in enumerate(F.linear(x, weight, of_input)):
-        if kind == "gru":
-            new, new_c = _gru(given, h, recurrent, of_state, functions, reset_after), c
-        elif kind == "rnn":
-            new, new_c = functions[0](given + F.linear(h, recurrent, of_state)), c
-        else:
-            new, new_c = _lstm(given + F.linear(h, recurrent, of_state), c, peepholes, functions, coupled)
-        if lengths is not None:
-            inside = (lengths > step).unsqueeze(1)
-            h, c = torch.where(inside, new, h), torch.where(inside, new_c, c)
-            steps.append(torch.where(inside, new, torch.zeros_like(new)))
-        else:
-            h, c = new, new_c
-            steps.append(new)
-    return torch.stack(steps), h, c
 
 
 def _bounded(activation: Activation, clip: float | None) -> Callable[[Tensor], Tensor]:

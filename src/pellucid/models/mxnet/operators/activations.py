@@ -9,12 +9,12 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators.arithmetic import divide_by
 from pellucid.models.operators.sequences import softmax_within
 from pellucid.models.operators.shapes import flatten
 
-FAMILY = Family()
+FAMILY = family()
 ACTIVATIONS = {
     "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,

@@ -11,10 +11,10 @@ from pellucid.models.graph.assembly import MOST_FOLDED, Call
 from pellucid.models.graph.loops import Foreach
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators import constants
 
-FAMILY = Family()
+FAMILY = family()
 WHOLE = {
     "int8": torch.int8,
     "uint8": torch.uint8,

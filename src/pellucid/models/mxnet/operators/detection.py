@@ -6,11 +6,11 @@ from pellucid.errors import ModelError
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators import resampling
 from pellucid.models.operators.boxes import decode_boxes, suppress_boxes
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("_contrib_ROIAlign")

@@ -10,11 +10,11 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators.deformable import deformable_convolution
 from pellucid.models.operators.shapes import flatten
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("Convolution Convolution_v1 _npx_convolution")

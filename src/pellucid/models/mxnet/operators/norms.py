@@ -9,10 +9,10 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators.normalization import batch_norm, group_norm, inverse_deviation, l2_normalize, moments
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("BatchNorm BatchNorm_v1 _contrib_SyncBatchNorm _contrib_BatchNormWithReLU _npx_batch_norm")

@@ -12,11 +12,11 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators import resampling
 from pellucid.models.operators.pooling import global_pool, pool
 
-FAMILY = Family()
+FAMILY = family()
 _LAYERS: dict[str, tuple[Any, ...]] = {
     "max": (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d),
     "avg": (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),

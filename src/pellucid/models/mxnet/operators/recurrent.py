@@ -10,9 +10,9 @@ from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.graph.recurrent import recurrent
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 
-FAMILY = Family()
+FAMILY = family()
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 
 

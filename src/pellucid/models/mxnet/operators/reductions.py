@@ -11,10 +11,10 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.operators import arithmetic, indexing, reductions, sequences
 
-FAMILY = Family()
+FAMILY = family()
 KINDS = ("sum", "mean", "max", "min", "prod")
 
 

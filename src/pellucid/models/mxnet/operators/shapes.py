@@ -10,11 +10,11 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.mxnet.attributes import Attributes
-from pellucid.models.mxnet.operators.table import Family
+from pellucid.models.mxnet.operators.table import family
 from pellucid.models.mxnet.reshape import reshape, reshape_legacy, reshape_np
 from pellucid.models.operators import constants, shapes
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("Reshape reshape")

@@ -10,9 +10,9 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 
-FAMILY = Family()
+FAMILY = family()
 
 for _name, _kind in {
     "Relu": nn.ReLU,

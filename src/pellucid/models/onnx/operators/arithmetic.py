@@ -12,10 +12,10 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.operators import arithmetic
 
-FAMILY = Family()
+FAMILY = family()
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Abs": torch.abs,

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("Attention")

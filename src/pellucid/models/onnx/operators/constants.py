@@ -11,11 +11,11 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family, numbers
+from pellucid.models.onnx.operators.table import family, numbers
 from pellucid.models.onnx.tensors import type_of
 from pellucid.models.operators.constants import ToFloating, to_type
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("Cast")

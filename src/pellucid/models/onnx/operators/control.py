@@ -11,11 +11,11 @@ from pellucid.models.graph.control import Branch, Loop, Scan
 from pellucid.models.graph.module import Function, GraphModule
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.onnx.read import CAPTURED
 from pellucid.models.operators import tensor_lists
 
-FAMILY = Family()
+FAMILY = family()
 
 
 def _bodies(call: Call) -> tuple[list[GraphModule], list[Value | None], list[list[Value]]]:

@@ -12,14 +12,14 @@ from pellucid.errors import ModelError
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.onnx.operators.windows import windows_of
 from pellucid.models.operators import resampling
 from pellucid.models.operators.boxes import select_boxes
 from pellucid.models.operators.deformable import deformable_convolution
 from pellucid.models.operators.resize import resize
 
-FAMILY = Family()
+FAMILY = family()
 PLACES = (
     "half_pixel",
     "half_pixel_symmetric",

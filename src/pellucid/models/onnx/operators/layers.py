@@ -13,13 +13,13 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call, as_parameter
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.onnx.operators.windows import padded, windows_of
 from pellucid.models.operators.arithmetic import gemm, multiply_scalar
 from pellucid.models.operators.indexing import take
 from pellucid.models.operators.windows import crop_to, crop_to_shape
 
-FAMILY = Family()
+FAMILY = family()
 
 
 class Embedding(nn.Embedding):

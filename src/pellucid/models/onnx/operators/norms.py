@@ -13,10 +13,10 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.operators import normalization
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("BatchNormalization")

@@ -12,12 +12,12 @@ from pellucid.errors import ModelError
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.onnx.operators.windows import Windows, windows_of
 from pellucid.models.operators.pooling import global_pool, pool
 from pellucid.models.operators.windows import average_dilated, max_places, pool_same
 
-FAMILY = Family()
+FAMILY = family()
 _MAX: tuple[Any, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 _AVERAGE: tuple[Any, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 

@@ -12,11 +12,11 @@ from pellucid.models.graph import layers
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.onnx.operators.windows import padded, windows_of
 from pellucid.models.onnx.tensors import HALVES, TYPES, type_of
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("DequantizeLinear")

@@ -12,11 +12,11 @@ from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.graph.recurrent import recurrent
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family
+from pellucid.models.onnx.operators.table import family
 from pellucid.models.operators.recurrence import ACTIVATIONS, Activation, recurrent_steps
 from pellucid.models.operators.sequences import sequence_reverse
 
-FAMILY = Family()
+FAMILY = family()
 USUAL = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh"), "rnn": ("tanh",)}
 ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,)}
 """torch's order of gates, as places in ONNX's."""

@@ -10,10 +10,10 @@ from torch import Tensor
 from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
-from pellucid.models.onnx.operators.table import Family, axes_of, live_axes, numbers
+from pellucid.models.onnx.operators.table import axes_of, family, live_axes, numbers
 from pellucid.models.operators import reductions
 
-FAMILY = Family()
+FAMILY = family()
 KINDS = {
     "ReduceSum": "sum",
     "ReduceMean": "mean",

@@ -15,11 +15,11 @@ from pellucid.models.graph.assembly import Call
 from pellucid.models.graph.nodes import Value
 from pellucid.models.onnx.attributes import Attributes
 from pellucid.models.onnx.batch import FREE
-from pellucid.models.onnx.operators.table import Family, axes_of, live_axes, numbers
+from pellucid.models.onnx.operators.table import axes_of, family, live_axes, numbers
 from pellucid.models.operators import shapes
 from pellucid.models.operators.sequences import sequence_reverse
 
-FAMILY = Family()
+FAMILY = family()
 
 
 @FAMILY.add("Reshape")

@@ -1,44 +1,17 @@
-"""How a family of ONNX's operators is written down."""
+"""How ONNX's operators are written down, and what several of them read alike."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from pellucid.models.graph.assembly import Build, Call
-from pellucid.models.graph.nodes import Value
+from pellucid.models.graph.assembly import Call
+from pellucid.models.graph.family import Family
 from pellucid.models.onnx.attributes import Attributes
 
-Built = Value | Sequence[Value]
-Builder = Callable[[Call, Attributes], Built]
+__all__ = ["axes_of", "family", "live_axes", "numbers"]
 
 
-class Family(dict[str, Build]):
-    """Operators by name; those of other domains than ONNX's own as ``domain::Operator``."""
-
-    def add(self, names: str) -> Callable[[Builder], Builder]:
-        """Decorate a function that builds the operators of these names, divided by blanks."""
-
-        def register(builder: Builder) -> Builder:
-            def build(call: Call) -> Built:
-                return builder(call, Attributes(call.node.attributes, call.where, call.node.version))
-
-            self.update(dict.fromkeys(names.split(), build))
-            return builder
-
-        return register
-
-    def plain(self, names: str) -> Callable[[Build], Build]:
-        """Decorate a function that builds operators without settings."""
-
-        def register(builder: Build) -> Build:
-            self.same(names, builder)
-            return builder
-
-        return register
-
-    def same(self, names: str, build: Build) -> None:
-        """Operators without settings."""
-        self.update(dict.fromkeys(names.split(), build))
+def family() -> Family[Attributes]:
+    """An empty family of operators; those of other domains than ONNX's own are ``domain::Operator``."""
+    return Family(lambda call: Attributes(call.node.attributes, call.where, call.node.version))
 
 
 def numbers(call: Call, index: int) -> tuple[int, ...] | None:
