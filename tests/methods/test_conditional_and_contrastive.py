@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import pellucid as pl
 from pellucid.errors import InputError, ModelError
 from pellucid.methods import CLRP, CRP
-from tests.trace.models import numbers, seeded
+from tests.trace.models import Made, numbers, seeded
 
 pytestmark = pytest.mark.core
 
@@ -55,6 +55,29 @@ def test_every_sample_has_its_own_strongest_units() -> None:
         assert torch.allclose(found.relevance[i], alone.relevance[0], atol=1e-12)
     assert found.ledger is not None
     assert any(entry.source == "not kept" for entry in found.ledger.entries)
+
+
+def test_the_layer_chosen_runs_once() -> None:
+    """An activation that several layers share has no one output whose units could be chosen from."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        first = self.shared(self.first(x))
+        return self.head(self.shared(self.second(first)).mean((2, 3)))
+
+    def build() -> nn.Module:
+        parts = {
+            "first": nn.Conv2d(3, 5, 3),
+            "second": nn.Conv2d(5, 4, 3),
+            "shared": nn.ReLU(),
+            "head": nn.Linear(4, 3),
+        }
+        return Made(forward, **parts)
+
+    model, x = seeded(build).double(), numbers(2, 3, 8, 8).double()
+    found = pl.explain(model, x, target=1, method="crp")
+    assert found.settings["layer"] == "second"
+    assert found.details["unit scores"].shape == (2, 4)
+    assert next(row for row in pl.check(model, x).methods if row.method == "crp").fits
 
 
 def test_channels_of_a_series_are_second_and_features_of_tokens_last() -> None:

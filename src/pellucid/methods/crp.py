@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from pellucid.composites import Composite
-from pellucid.engine.point import Kind
 from pellucid.engine.trace import Start, Trace
 from pellucid.errors import InputError, ModelError
 from pellucid.methods.base import Attribution, Cost
@@ -88,11 +87,11 @@ class CRP(LRP):
         if self.at is not None:
             call.require_layer(self.at)
             return self.at
-        points = [site.point for site in sites_for(call, target).sites]
-        chosen = next((point.name for point in points if point.kind is Kind.LAYER), None)
+        chosen = next((site.once for site in sites_for(call, target).sites if site.once is not None), None)
         if chosen is None:
             raise ModelError(
-                "crp finds no module with positions whose units it could choose from. Name one: CRP(at='module')."
+                "crp finds no module with positions that runs once in a forward, whose units it could choose from. "
+                "Name one: CRP(at='module')."
             )
         return chosen
 

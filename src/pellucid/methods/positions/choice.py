@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ class Site:
         channels: how many it has.
         blame: what keeps the scalar from being affine in the output: an operation and its module; None if it is.
         whole: whether all ways from its inputs to the scalar lead through it, but for what class tokens carry.
+        once: the module, or the last one with positions that runs once in a forward if it runs several times; None:
+            there is none.
     """
 
     point: Point
@@ -47,6 +50,7 @@ class Site:
     channels: int
     blame: str | None
     whole: bool
+    once: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +110,7 @@ def _named(survey: Survey, name: str) -> Site:
             f"The layer {name!r} gives {made[0].shape[1:]} per sample, in which no positions of the input can be told "
             f"apart. {_listing(survey)}"
         )
-    return Site(survey.point(made[0]), name, layout, layout.channels(made[0].shape), _blame(survey, edge), True)
+    return Site(survey.point(made[0]), name, layout, layout.channels(made[0].shape), _blame(survey, edge), True, name)
 
 
 def _chosen(survey: Survey) -> list[Site]:
@@ -120,7 +124,10 @@ def _chosen(survey: Survey) -> list[Site]:
             assert layout is not None
             point, channels = _point_at(survey, edge), layout.channels(survey.graph.shape(edge))
             run = f" (run {point.index})" if point.index else ""
-            found.setdefault(edge, Site(point, point.name + run, layout, channels, _blame(survey, edge), whole))
+            site = Site(
+                point, point.name + run, layout, channels, _blame(survey, edge), whole, _once(survey, name, edge)
+            )
+            found.setdefault(edge, site)
     if not found:
         raise ModelError(
             "No layer with positions lies on the way to the explained scalar: expected a map with more than one "
@@ -128,6 +135,17 @@ def _chosen(survey: Survey) -> list[Site]:
             f"{_listing(survey)} Name a layer with layer=, or use a method for models without positions."
         )
     return list(found.values())
+
+
+def _once(survey: Survey, source: str, chosen: Edge) -> str | None:
+    """The module that made the value on ``chosen`` where it runs once; else the last with positions that does."""
+    runs = Counter(one.name for one in survey.made)
+    single = [one for one in survey.made if runs[one.name] == 1]
+    names = {survey.edge(one.node, one.output): one.name for one in single}
+    if chosen not in names:
+        best = _last(survey, single, source)
+        return None if best is None else names[best[0]]
+    return names[chosen]
 
 
 def _last(survey: Survey, candidates: Sequence[Made], source: str) -> tuple[Edge, bool] | None:
